@@ -1,0 +1,166 @@
+//! The bodies of HTTP requests and answers, as the public API sends them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Money, OrderId, ProductId,
+    events::{CancelReason, OrderLine},
+};
+
+/// The most lines that one order may have.
+pub const ORDER_LINES_MAX: usize = 50;
+/// The most pieces that one line may ask for.
+pub const LINE_QUANTITY_MAX: u32 = 1_000;
+/// The longest name, address or note, in bytes.
+pub const RECIPIENT_TEXT_BYTES_MAX: usize = 500;
+
+/// The body of `POST /api/orders`. Prices are the server's: a client names products and quantities only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    /// What is ordered: 1 to 50 lines.
+    pub lines: Vec<NewOrderLine>,
+    /// Where the goods go; personal data, kept by the order service alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
+}
+
+/// One line of a new order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrderLine {
+    /// A product of the catalogue.
+    pub product_id: ProductId,
+    /// 1 to 1,000 pieces.
+    pub quantity: u32,
+}
+
+/// Who receives an order. Each text is at most 500 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipient {
+    /// The person's name.
+    pub name: String,
+    /// Street, town, country.
+    pub address: String,
+    /// What the worker should know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A product as `GET /api/products` lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProductView {
+    /// Its id.
+    pub product_id: ProductId,
+    /// What it is called.
+    pub name: String,
+    /// What one piece costs.
+    pub price: Money,
+}
+
+/// Where an order stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// Waiting for the payment.
+    Pending,
+    /// Paid; a worker is sought.
+    Confirmed,
+    /// A worker is on the way.
+    InDelivery,
+    /// The customer wants out; delivery is asked.
+    Cancelling,
+    /// Delivery is clear; the money goes back.
+    Reversing,
+    /// Delivered and paid; final.
+    Completed,
+    /// Ended without goods and without payment; final.
+    Cancelled,
+    /// Ended, and its personal data erased.
+    Deleted,
+}
+
+impl OrderStatus {
+    /// The status as it stands in JSON and in the store's index column.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::InDelivery => "in_delivery",
+            Self::Cancelling => "cancelling",
+            Self::Reversing => "reversing",
+            Self::Completed => "completed",
+            Self::Cancelled => "cancelled",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    /// Whether nothing more will happen by itself.
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Completed | Self::Cancelled | Self::Deleted)
+    }
+}
+
+/// An order as the API shows it to its owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderView {
+    /// Its id.
+    pub order_id: OrderId,
+    /// Where it stands.
+    pub status: OrderStatus,
+    /// What the customer is waiting for when the order is being cancelled, in plain words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waiting_for: Option<String>,
+    /// Why it is being, or was, cancelled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel_reason: Option<CancelReason>,
+    /// What was ordered.
+    pub lines: Vec<OrderLine>,
+    /// What it costs.
+    pub total: Money,
+    /// Where the goods go; shown to the owner only, gone once the order is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Recipient>,
+    /// When it was created (RFC 3339).
+    pub created_at: String,
+    /// How often it changed: rises with every change.
+    pub version: i64,
+    /// Where to go on from here.
+    pub links: OrderLinks,
+}
+
+/// Paths of an order. Each may carry a `share` token, which lets its bearer read this one order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderLinks {
+    /// The order itself.
+    #[serde(rename = "self")]
+    pub order: String,
+    /// Its events, in sequence.
+    pub events: String,
+    /// Its events as they happen: server-sent events, or a WebSocket.
+    pub live: String,
+    /// A page for people.
+    pub page: String,
+}
+
+/// One page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page<T> {
+    /// The page's items, newest first.
+    pub items: Vec<T>,
+    /// Give this as `after` to get the next page; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// What `GET /scenario/{n}` (as JSON) and `POST /api/scenarios/{n}/runs` answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScenarioRun {
+    /// The order that the run created.
+    pub order_id: OrderId,
+    /// The run's id; for a scenario of one order it is the order's id.
+    pub run: String,
+    /// Where to watch it.
+    pub links: OrderLinks,
+}

@@ -1,0 +1,299 @@
+//! The CloudEvents envelope, and an event with its place in the log.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
+use serde_json::{Value, value::RawValue};
+
+use crate::{EventId, Position, Timestamp};
+
+/// The media type of one event in structured mode (CloudEvents JSON format 1.0, section 3).
+pub const EVENT_JSON: &str = "application/cloudevents+json";
+/// The media type of a batch of events (CloudEvents JSON format 1.0, section 4).
+pub const BATCH_JSON: &str = "application/cloudevents-batch+json";
+/// The longest `source`, `type`, `subject` or `id`, in bytes.
+pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
+/// The largest event, in bytes of JSON.
+pub const EVENT_BYTES_MAX: usize = 256 * 1024;
+
+/// A CloudEvents 1.0 event whose data is JSON. The data is kept as the text that came: it is parsed by who needs it.
+#[derive(Debug, Clone)]
+pub struct Envelope {
+    /// Unique within the source.
+    pub id: EventId,
+    /// Who emitted it, e.g. `/order`.
+    pub source: String,
+    /// What happened, e.g. `cascade.OrderCreated.v1`.
+    pub ty: String,
+    /// What it happened to; events of one subject stay in sequence.
+    pub subject: Option<String>,
+    /// When it happened.
+    pub time: Option<Timestamp>,
+    /// The trace it belongs to (W3C Trace Context, `traceparent`).
+    pub traceparent: Option<String>,
+    /// The id of the event that caused it.
+    pub causationid: Option<EventId>,
+    /// Counts 1, 2, 3, … within (`source`, `subject`), without gaps.
+    pub sequence: Option<i64>,
+    /// Whose it is: an opaque name; live streams and queries are filtered by it.
+    pub owner: Option<String>,
+    /// Which script the simulated parts follow.
+    pub scenario: Option<String>,
+    /// Extensions that mean nothing to us; kept as they came.
+    pub extensions: BTreeMap<String, Value>,
+    /// What is to be known about it, as JSON text.
+    pub data: Option<Box<RawValue>>,
+}
+
+impl Envelope {
+    /// Checks what the CloudEvents specification (1.0, section 3) asks of every event.
+    ///
+    /// # Errors
+    /// The first attribute that is missing, empty or too long.
+    pub fn check(&self) -> Result<(), InvalidEnvelope> {
+        let attributes = [
+            ("id", Some(self.id.as_str())),
+            ("source", Some(&*self.source)),
+            ("type", Some(&*self.ty)),
+            ("subject", self.subject.as_deref()),
+        ];
+        for (name, value) in attributes {
+            match value {
+                Some("") => return Err(InvalidEnvelope::Empty(name)),
+                Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong(name)),
+                Some(text) if text.chars().any(char::is_control) => return Err(InvalidEnvelope::ControlCharacter(name)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What keeps events in sequence: those of one subject; an event without a subject stands alone.
+    pub fn lane(&self) -> &str {
+        self.subject.as_deref().unwrap_or(self.id.as_str())
+    }
+}
+
+/// Why an event is not a CloudEvents 1.0 event that we take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEnvelope {
+    /// A required text is empty.
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    /// A text is longer than [`ATTRIBUTE_BYTES_MAX`].
+    #[error("`{0}` is longer than 1024 bytes")]
+    TooLong(&'static str),
+    /// A text has a control character in it.
+    #[error("`{0}` has a control character in it")]
+    ControlCharacter(&'static str),
+}
+
+impl Serialize for Envelope {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(self, None, serializer)
+    }
+}
+
+/// The JSON format, section 3; `position`, an extension of ours, says where in the log the event stands.
+fn serialize<S: Serializer>(event: &Envelope, position: Option<Position>, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("specversion", "1.0")?;
+    map.serialize_entry("id", &event.id)?;
+    map.serialize_entry("source", &event.source)?;
+    map.serialize_entry("type", &event.ty)?;
+    let optional = [
+        ("subject", event.subject.as_deref()),
+        ("traceparent", event.traceparent.as_deref()),
+        ("causationid", event.causationid.as_ref().map(EventId::as_str)),
+        ("owner", event.owner.as_deref()),
+        ("scenario", event.scenario.as_deref()),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            map.serialize_entry(name, value)?;
+        }
+    }
+    if let Some(time) = event.time {
+        map.serialize_entry("time", &time.to_rfc3339())?;
+    }
+    // CloudEvents integers have 32 bits; counters that outgrow them travel as text, as the `sequence` extension does.
+    if let Some(sequence) = event.sequence {
+        map.serialize_entry("sequence", &sequence.to_string())?;
+    }
+    if let Some(position) = position {
+        map.serialize_entry("position", &position.to_string())?;
+    }
+    for (name, value) in &event.extensions {
+        map.serialize_entry(name, value)?;
+    }
+    if let Some(data) = &event.data {
+        map.serialize_entry("datacontenttype", "application/json")?;
+        map.serialize_entry("data", data)?;
+    }
+    map.end()
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EnvelopeVisitor)
+    }
+}
+
+struct EnvelopeVisitor;
+
+impl<'de> de::Visitor<'de> for EnvelopeVisitor {
+    type Value = Envelope;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a CloudEvents 1.0 event")
+    }
+
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+        use de::Error as _;
+        let (mut specversion, mut id, mut source, mut ty) = (None::<String>, None, None, None);
+        let (mut subject, mut time, mut traceparent, mut causationid) = (None, None::<String>, None, None);
+        let (mut sequence, mut owner, mut scenario, mut data) = (None, None, None, None);
+        let mut extensions = BTreeMap::new();
+        while let Some(name) = map.next_key::<String>()? {
+            match name.as_str() {
+                "specversion" => specversion = Some(map.next_value()?),
+                "id" => id = Some(map.next_value()?),
+                "source" => source = Some(map.next_value()?),
+                "type" => ty = Some(map.next_value()?),
+                "subject" => subject = map.next_value()?,
+                "time" => time = map.next_value()?,
+                "traceparent" => traceparent = map.next_value()?,
+                "causationid" => causationid = map.next_value()?,
+                "sequence" => sequence = map.next_value::<Option<Counter>>()?.map(|counter| counter.0),
+                "owner" => owner = map.next_value()?,
+                "scenario" => scenario = map.next_value()?,
+                "data" => data = map.next_value::<Option<Box<RawValue>>>()?,
+                "datacontenttype" => {
+                    let media = map.next_value::<Option<String>>()?;
+                    if media.is_some_and(|media| !is_json(&media)) {
+                        return Err(A::Error::custom("`datacontenttype` must be JSON"));
+                    }
+                }
+                "data_base64" => return Err(A::Error::custom("`data_base64` is not taken: data must be JSON")),
+                // Ours alone to give.
+                "position" => drop(map.next_value::<de::IgnoredAny>()?),
+                _ => {
+                    if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
+                        return Err(A::Error::custom(format!(
+                            "attribute `{}` must be named in a-z and 0-9",
+                            name.chars().take(64).collect::<String>()
+                        )));
+                    }
+                    let value = map.next_value::<Value>()?;
+                    if value.is_object() || value.is_array() {
+                        return Err(A::Error::custom(format!("attribute `{name}` must be a text, number or boolean")));
+                    }
+                    extensions.insert(name, value);
+                }
+            }
+        }
+        match specversion.as_deref() {
+            Some("1.0") => {}
+            Some(_) => return Err(A::Error::custom("`specversion` must be \"1.0\"")),
+            None => return Err(A::Error::missing_field("specversion")),
+        }
+        let time =
+            time.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| A::Error::custom("`time` must be RFC 3339"))).transpose()?;
+        Ok(Envelope {
+            id: id.ok_or_else(|| A::Error::missing_field("id"))?,
+            source: source.ok_or_else(|| A::Error::missing_field("source"))?,
+            ty: ty.ok_or_else(|| A::Error::missing_field("type"))?,
+            subject,
+            time,
+            traceparent,
+            causationid,
+            sequence,
+            owner,
+            scenario,
+            extensions,
+            data,
+        })
+    }
+}
+
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
+}
+
+/// A counter sent as text, or as a number by clients that know no better.
+struct Counter(i64);
+
+impl<'de> Deserialize<'de> for Counter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(i64),
+            Text(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(number) => Ok(Self(number)),
+            Form::Text(text) => text.parse().map(Self).map_err(|_| de::Error::custom("`sequence` must be a whole number")),
+        }
+    }
+}
+
+/// An event as the log holds it. Cheap to clone and to hand to many readers.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// Its place in the log.
+    pub position: Position,
+    /// The event.
+    pub event: Arc<Envelope>,
+}
+
+impl Serialize for Recorded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize(&self.event, Some(self.position), serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"{"specversion":"1.0","id":"e-1","source":"/order","type":"cascade.OrderCreated.v1","subject":"o-1",
+        "time":"2026-01-31T12:00:00.000Z","traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01","causationid":"e-0",
+        "sequence":"3","owner":"guest-1","scenario":"1","region":"north","data":{"b":1,"a":[1, 2]}}"#;
+
+    #[test]
+    fn an_event_survives_the_way_through_json() {
+        let event: Envelope = serde_json::from_str(FULL).unwrap();
+        assert_eq!((event.sequence, event.lane()), (Some(3), "o-1"));
+        assert_eq!(event.data.as_ref().unwrap().get(), r#"{"b":1,"a":[1, 2]}"#);
+        let again: Envelope = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
+        assert_eq!(serde_json::to_string(&event).unwrap(), serde_json::to_string(&again).unwrap());
+        assert_eq!(again.extensions.get("region"), Some(&Value::from("north")));
+    }
+
+    #[test]
+    fn a_recorded_event_says_where_it_stands() {
+        let event: Envelope = serde_json::from_str(FULL).unwrap();
+        let recorded = Recorded { position: Position(7), event: Arc::new(event) };
+        let json = serde_json::to_value(&recorded).unwrap();
+        assert_eq!(json.get("position"), Some(&Value::from("7")));
+    }
+
+    #[test]
+    fn what_is_no_cloud_event_is_refused() {
+        for bad in [
+            r#"{"id":"1","source":"/a","type":"t"}"#,
+            r#"{"specversion":"0.3","id":"1","source":"/a","type":"t"}"#,
+            r#"{"specversion":"1.0","source":"/a","type":"t"}"#,
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","time":"noon"}"#,
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","Camel":"x"}"#,
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","deep":{"a":1}}"#,
+            r#"{"specversion":"1.0","id":"1","source":"/a","type":"t","data_base64":"aGk="}"#,
+        ] {
+            assert!(serde_json::from_str::<Envelope>(bad).is_err(), "{bad}");
+        }
+        let empty: Envelope = serde_json::from_str(r#"{"specversion":"1.0","id":"","source":"/a","type":"t"}"#).unwrap();
+        assert_eq!(empty.check(), Err(InvalidEnvelope::Empty("id")));
+    }
+}

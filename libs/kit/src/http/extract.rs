@@ -1,0 +1,81 @@
+//! Bodies, paths and queries, read with clear errors.
+
+use axum::{
+    extract::{FromRequest, FromRequestParts, Path, Request, rejection::PathRejection},
+    http::{StatusCode, header, request::Parts},
+};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+
+use crate::Problem;
+
+/// A JSON body. 415 for another media type, 400 for what is not JSON, 422 for JSON of another shape.
+#[derive(Debug, Clone)]
+pub struct Body<T> {
+    /// What was read.
+    pub value: T,
+    /// The bytes it was read from, e.g. to tell whether a request came again.
+    pub bytes: Bytes,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if media.split(';').next().unwrap_or_default().trim() != "application/json" {
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "the body must be application/json"));
+        }
+        let bytes = read_bytes(request, state).await?;
+        let value = parse_json(&bytes)?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// The whole body of a request, within the route's limit.
+///
+/// # Errors
+/// 413 for a body over the limit, 400 for one that broke off.
+pub async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is over the limit"),
+        _ => Problem::bad_request("unreadable_body", "the body broke off"),
+    })
+}
+
+/// Reads JSON.
+///
+/// # Errors
+/// 400 for what is not JSON (or nests too deep), 422 for JSON of another shape.
+pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let detail = error.to_string();
+        if error.is_data() { Problem::unprocessable("invalid_body", detail) } else { Problem::bad_request("malformed_json", detail) }
+    })
+}
+
+/// The parameters in the path; what cannot be one is not there: 404.
+#[derive(Debug, Clone)]
+pub struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+        read.map(|Path(value)| Self(value)).map_err(|_| Problem::not_found("nothing can be found under this path"))
+    }
+}
+
+/// The query of the URL; 400 for one that does not fit.
+#[derive(Debug, Clone)]
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let read = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        read.map(|query| Self(query.0)).map_err(|rejection| Problem::bad_request("invalid_query", rejection.body_text()))
+    }
+}

@@ -1,0 +1,110 @@
+//! Takes the events that the broker delivers.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    BoxFuture, Clock, Envelope, Machine, Position, Problem, Recorded,
+    http::extract::{parse_json, read_bytes},
+    security::Keyring,
+    transport::{ItemAnswer, Sink, SinkError},
+    writer::{EventFault, Job},
+};
+
+/// The largest batch, in bytes.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// A service's intake as a handle.
+pub(crate) struct Intake<M: Machine> {
+    machine: Arc<M>,
+    urgent: mpsc::Sender<Job<M>>,
+}
+
+impl<M: Machine> Intake<M> {
+    pub(crate) fn new(machine: Arc<M>, urgent: mpsc::Sender<Job<M>>) -> Self {
+        Self { machine, urgent }
+    }
+
+    /// Queues an event; none where it means nothing to this service.
+    fn queue(&self, recorded: &Recorded) -> Result<Option<oneshot::Receiver<Result<(), EventFault>>>, EventFault> {
+        let reaction = self.machine.react(&recorded.event).map_err(|impossible| EventFault::refused(impossible.to_string()))?;
+        let Some((key, input)) = reaction else { return Ok(None) };
+        let (answer, answered) = oneshot::channel();
+        let job = Job::Event { event: recorded.event.clone(), key, input, answer };
+        self.urgent.try_send(job).map_err(|_| EventFault { status: 429, reason: String::from("too many events are waiting") })?;
+        Ok(Some(answered))
+    }
+}
+
+impl<M: Machine> Sink for Intake<M> {
+    fn deliver<'a>(&'a self, events: &'a [Recorded]) -> BoxFuture<'a, Result<Vec<ItemAnswer>, SinkError>> {
+        Box::pin(async move {
+            // All are queued before the first answer is awaited, so that they share a transaction.
+            let queued: Vec<_> = events.iter().map(|event| self.queue(event)).collect();
+            let mut answers = Vec::new();
+            for (index, queued) in queued.into_iter().enumerate() {
+                let fault = match queued {
+                    Ok(None) => None,
+                    Ok(Some(answered)) => match answered.await {
+                        Ok(answer) => answer.err(),
+                        Err(_) => Some(EventFault { status: 503, reason: String::from("the service is stopping") }),
+                    },
+                    Err(fault) => Some(fault),
+                };
+                answers.extend(fault.map(|EventFault { status, reason }| ItemAnswer { index, status, retry_after_s: None, reason }));
+            }
+            Ok(answers)
+        })
+    }
+}
+
+/// The route `POST /events`, for a broker in another process: batches of CloudEvents, signed by the broker.
+///
+/// Answers 204 when all were accepted, else 200 with `{"results": [{"source", "id", "status", "reason"}]}` for those that were not.
+pub fn route(sink: Arc<dyn Sink>, keyring: Keyring, clock: Arc<dyn Clock>) -> Router {
+    let door = Arc::new(Door { sink, keyring, clock });
+    Router::new().route("/events", post(take)).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)).with_state(door)
+}
+
+struct Door {
+    sink: Arc<dyn Sink>,
+    keyring: Keyring,
+    clock: Arc<dyn Clock>,
+}
+
+async fn take(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Problem> {
+    let headers = request.headers().clone();
+    let bytes = read_bytes(request, &()).await?;
+    if !is_signed(&door, &headers, &bytes) {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", "deliveries are taken from the broker only"));
+    }
+    let events: Vec<Envelope> = parse_json(&bytes)?;
+    let events: Vec<Recorded> = events.into_iter().map(|event| Recorded { position: Position::START, event: Arc::new(event) }).collect();
+    let answers = door.sink.deliver(&events).await.map_err(|error| Problem::unavailable(error.reason))?;
+    if answers.is_empty() {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    let results: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| events.get(answer.index).map(|event| (answer, &event.event)))
+        .map(|(answer, event)| json!({"source": event.source, "id": event.id, "status": answer.status, "reason": answer.reason}))
+        .collect();
+    Ok(Json(json!({ "results": results })).into_response())
+}
+
+fn is_signed(door: &Door, headers: &HeaderMap, body: &[u8]) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let (Some(id), Some(sent_s), Some(signature)) = (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature")) else {
+        return false;
+    };
+    sent_s.parse().is_ok_and(|sent_s| door.keyring.is_delivery_signature(signature, id, sent_s, body, door.clock.now()))
+}

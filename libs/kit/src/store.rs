@@ -1,0 +1,322 @@
+//! SQLite as every service opens it: checked, locked, migrated.
+//!
+//! One file per service, in WAL mode with `synchronous=FULL`: a committed transaction survives a power cut. One process owns a
+//! file; one writer writes it, readers read beside it.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use tokio::sync::Notify;
+
+use crate::{Environment, Lifecycle, environment::Writers};
+
+/// The oldest SQLite without the bug that could lose a commit when the WAL is reset (sqlite.org, 3.51.3).
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// How many read connections are kept open for the next reader.
+const IDLE_READERS_MAX: usize = 4;
+/// How many prepared statements a connection keeps.
+const STATEMENTS_MAX: usize = 64;
+/// How many commits there are from one checkpoint to the next.
+const COMMITS_PER_CHECKPOINT: u32 = 256;
+/// How long a reader waits for a lock, in milliseconds; writers do not lock readers out in WAL mode.
+const READ_BUSY_MS: u64 = 2_000;
+
+/// Why a store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The folder cannot be made or written.
+    #[error("data folder `{path}` cannot be used: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system says.
+        source: std::io::Error,
+    },
+    /// Another process has the store.
+    #[error("data folder `{path}` is in use by another process")]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The linked SQLite would be unsafe, or refuses to be durable.
+    #[error("store `{path}` cannot be made durable: {reason}")]
+    NotDurable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The store was written by a newer version of this program.
+    #[error("store `{path}` has schema {found}, newer than the {known} that this version knows")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The schema version in the file.
+        found: usize,
+        /// The newest schema version known here.
+        known: usize,
+    },
+    /// A row that cannot be: it names the place, never a default.
+    #[error("table {table}, row `{id}`, column {column}: {reason}")]
+    BadRow {
+        /// The table.
+        table: &'static str,
+        /// The row's key.
+        id: String,
+        /// The column.
+        column: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// SQLite failed.
+    #[error("store failed: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+impl StoreError {
+    /// Whether the disk or the file itself is broken, so that nothing that was not committed can be trusted.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::SystemIoFailure
+                        | ErrorCode::DiskFull
+                        | ErrorCode::DatabaseCorrupt
+                        | ErrorCode::NotADatabase
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                        | ErrorCode::OutOfMemory
+                )
+            ),
+            _ => false,
+        }
+    }
+}
+
+/// A service's store: the one connection that writes, and the lock that keeps other processes out.
+#[derive(Debug)]
+pub struct Store {
+    /// The writing connection. Only the writer loop uses it.
+    pub connection: Connection,
+    readers: Readers,
+    _lock: File,
+}
+
+impl Store {
+    /// Opens `<folder>/<name>.db`, makes it if it is not there, and brings it up to date with `migrations` (oldest first, append-only).
+    ///
+    /// # Errors
+    /// See [`StoreError`]; nothing is changed when the store is in use or newer.
+    pub fn open(folder: &Path, name: &str, migrations: &[&str], durability: Durability) -> Result<Self, StoreError> {
+        Self::open_layered(folder, name, &[(name, migrations)], durability)
+    }
+
+    /// Like [`Store::open`], for a schema whose layers grow apart: each layer is a name and its own migrations.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub fn open_layered(folder: &Path, name: &str, layers: &[(&str, &[&str])], durability: Durability) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.into(), source })?;
+        let lock = lock(folder, name)?;
+        let path = folder.join(format!("{name}.db"));
+        let mut connection = Connection::open(&path).map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::CannotOpen) => StoreError::Folder { path: folder.into(), source: std::io::Error::other(error.to_string()) },
+            _ => error.into(),
+        })?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        make_durable(&connection, &path, durability)?;
+        for (layer, migrations) in layers {
+            migrate(&mut connection, &path, layer, migrations)?;
+        }
+        let readers = Readers { path: Arc::from(path), idle: Arc::default() };
+        Ok(Self { connection, readers, _lock: lock })
+    }
+
+    /// Read connections to the same file.
+    pub fn readers(&self) -> Readers {
+        self.readers.clone()
+    }
+}
+
+/// How much a commit must survive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss.
+    Full,
+    /// The end of the process only: for simulated disks, where simulated time decides what survives.
+    ProcessOnly,
+}
+
+fn lock(folder: &Path, name: &str) -> Result<File, StoreError> {
+    let unusable = |source: std::io::Error| StoreError::Folder { path: folder.into(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock"))).map_err(unusable)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: folder.into() }),
+        Err(error) => Err(unusable(error.into())),
+    }
+}
+
+fn make_durable(connection: &Connection, path: &Path, durability: Durability) -> Result<(), StoreError> {
+    let not_durable = |reason: String| StoreError::NotDurable { path: path.into(), reason };
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(not_durable(format!("SQLite {} is older than 3.51.3", rusqlite::version())));
+    }
+    let (synchronous, level) = match durability {
+        Durability::Full => ("full", 2),
+        Durability::ProcessOnly => ("off", 0),
+    };
+    // Deleted rows are overwritten: personal data that was erased must not be readable in the file.
+    connection.execute_batch(&format!(
+        "pragma journal_mode = wal; pragma synchronous = {synchronous}; pragma secure_delete = on; pragma foreign_keys = on;
+         pragma journal_size_limit = 67108864; pragma cache_size = -16384; pragma temp_store = memory;"
+    ))?;
+    // A pragma that is not understood is ignored in silence, so what counts is read back.
+    let mode: String = connection.query_row("pragma journal_mode", [], |row| row.get(0))?;
+    let found: i64 = connection.query_row("pragma synchronous", [], |row| row.get(0))?;
+    if mode != "wal" || found != level {
+        return Err(not_durable(format!("journal mode is {mode}, synchronous is {found}")));
+    }
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection, path: &Path, layer: &str, migrations: &[&str]) -> Result<(), StoreError> {
+    connection.execute_batch("create table if not exists schema_layers (layer text primary key, version bigint not null)")?;
+    let found: Option<i64> =
+        connection.query_row("select version from schema_layers where layer = $1", [layer], |row| row.get(0)).optional()?;
+    let found = usize::try_from(found.unwrap_or(0)).unwrap_or(usize::MAX);
+    if found > migrations.len() {
+        return Err(StoreError::Newer { path: path.into(), found, known: migrations.len() });
+    }
+    for (index, migration) in migrations.iter().enumerate().skip(found) {
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(migration)?;
+        transaction.execute(
+            "insert into schema_layers (layer, version) values ($1, $2) on conflict (layer) do update set version = excluded.version",
+            rusqlite::params![layer, i64::try_from(index + 1).unwrap_or(i64::MAX)],
+        )?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+/// Copies committed pages from the write-ahead file into the store, beside the writer and never in a commit's way.
+#[derive(Debug)]
+pub struct Checkpoints {
+    wanted: Arc<Notify>,
+    commits: u32,
+}
+
+impl Checkpoints {
+    /// Starts checkpointing `store` off the commit path. Where writers run inline, SQLite's own checkpoints do.
+    ///
+    /// # Errors
+    /// When no connection or thread can be had.
+    pub fn start(store: &Store, name: &'static str, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
+        let wanted = Arc::new(Notify::new());
+        if environment.writers == Writers::OwnThreads {
+            store.connection.execute_batch("pragma wal_autocheckpoint = 0")?;
+            let connection = Connection::open(&store.readers.path)?;
+            let (wanted, stopping) = (wanted.clone(), lifecycle.clone());
+            let task = async move {
+                loop {
+                    tokio::select! {
+                        biased;
+                        () = stopping.halted() => return,
+                        () = wanted.notified() => {}
+                    }
+                    if let Err(error) = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(())) {
+                        tracing::warn!(%error, "a checkpoint failed");
+                    }
+                }
+            };
+            let unusable = |source| StoreError::Folder { path: store.readers.path.to_path_buf(), source };
+            lifecycle.spawn_writer(environment.writers, name, task).map_err(unusable)?;
+        }
+        Ok(Self { wanted, commits: 0 })
+    }
+
+    /// Says that the writer committed once more.
+    pub fn committed(&mut self) {
+        self.commits += 1;
+        if self.commits >= COMMITS_PER_CHECKPOINT {
+            self.commits = 0;
+            self.wanted.notify_one();
+        }
+    }
+}
+
+/// Read connections to one store, opened as they are needed. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    path: Arc<Path>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+impl Readers {
+    /// Runs `query` on a read-only connection; sees what was committed when it began.
+    ///
+    /// # Errors
+    /// What the query gives, or why no connection can be had.
+    pub fn read<T, E: From<StoreError>>(&self, query: impl FnOnce(&Connection) -> Result<T, E>) -> Result<T, E> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connect().map_err(E::from)?,
+        };
+        let answer = query(&connection);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if answer.is_ok() && idle.len() < IDLE_READERS_MAX {
+            idle.push(connection);
+        }
+        answer
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_timeout(Duration::from_millis(READ_BUSY_MS))?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(connection)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "create table things (id text primary key)";
+
+    #[test]
+    fn a_store_is_durable_by_its_own_word_and_owned_by_one_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), "things", &[TABLE], Durability::Full).unwrap();
+        store.connection.execute("insert into things (id) values ('a')", []).unwrap();
+        let again = Store::open(folder.path(), "things", &[TABLE], Durability::Full);
+        assert!(matches!(again, Err(StoreError::InUse { .. })));
+        let count: i64 =
+            store.readers().read(|db| Ok::<_, StoreError>(db.query_row("select count(*) from things", [], |row| row.get(0))?)).unwrap();
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn a_store_from_a_newer_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(Store::open(folder.path(), "things", &[TABLE, "create table more (id text)"], Durability::Full).unwrap());
+        let older = Store::open(folder.path(), "things", &[TABLE], Durability::Full);
+        assert!(matches!(older, Err(StoreError::Newer { found: 2, known: 1, .. })));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Store::open(&file.path().join("data"), "things", &[TABLE], Durability::Full).unwrap_err();
+        assert!(error.to_string().contains("cannot be used"), "{error}");
+    }
+}
