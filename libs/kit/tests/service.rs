@@ -64,8 +64,9 @@ impl Machine for Tally {
     type Refusal = No;
     const NAME: &'static str = "tally";
     const TABLES: &'static [Table] = &[Table { name: "tallies", index_columns: &["is_even"] }];
-    const MIGRATIONS: &'static [&'static str] =
-        &["create table tallies (id text primary key, version bigint not null, sequence bigint not null, state text not null, is_even bigint not null)"];
+    const MIGRATIONS: &'static [&'static str] = &[
+        "create table tallies (id text primary key, version bigint not null, sequence bigint not null, state text not null, is_even bigint not null)",
+    ];
     const SUBSCRIBES: &'static [&'static str] = &["count"];
 
     fn decide(&self, _: &Name, state: Option<&u32>, input: &Input, now: Timestamp) -> Result<kit::machine::StepOf<Self>, No> {
@@ -145,7 +146,8 @@ impl Running {
 }
 
 fn event(id: &str, ty: &str, lane: &str) -> Recorded {
-    let json = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"{ty}","subject":"{lane}","owner":"me","scenario":"7"}}"#);
+    let json =
+        format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"{ty}","subject":"{lane}","owner":"me","scenario":"7"}}"#);
     Recorded { position: Position(1), event: Arc::new(serde_json::from_str(&json).unwrap()) }
 }
 
@@ -166,7 +168,8 @@ async fn a_command_is_durable_when_it_is_answered_and_its_event_is_relayed() {
 async fn a_repeated_command_finds_what_its_first_run_did() {
     let (folder, broker, environment) = (tempfile::tempdir().unwrap(), Arc::new(RecordingPublisher::new()), world(1));
     let tally = Running::start(&Tally::default(), folder.path(), &environment, &broker);
-    let meta = |byte| Meta { idempotency: Some(Idempotency { scope: "me".into(), key: "k".into(), fingerprint: [byte; 32] }), ..Meta::default() };
+    let meta =
+        |byte| Meta { idempotency: Some(Idempotency { scope: "me".into(), key: "k".into(), fingerprint: [byte; 32] }), ..Meta::default() };
     let first = tally.handle().submit(Name("a".into()), Input::Count, meta(1)).await.unwrap();
     let again = tally.handle().submit(Name("b".into()), Input::Count, meta(1)).await.unwrap();
     assert!(!first.is_repeated && again.is_repeated);
@@ -175,7 +178,10 @@ async fn a_repeated_command_finds_what_its_first_run_did() {
     assert!(matches!(other, Err(SubmitError::IdempotencyMismatch)));
     assert_eq!((tally.count("a"), tally.count("b")), (1, 0));
     // A refusal is never recorded as a success: the same key may be used again.
-    let key = |key: &str| Meta { idempotency: Some(Idempotency { scope: "me".into(), key: key.into(), fingerprint: [1; 32] }), ..Meta::default() };
+    let key = |key: &str| Meta {
+        idempotency: Some(Idempotency { scope: "me".into(), key: key.into(), fingerprint: [1; 32] }),
+        ..Meta::default()
+    };
     assert!(tally.handle().submit(Name("c".into()), Input::Refuse, key("r")).await.is_err());
     assert!(!tally.handle().submit(Name("c".into()), Input::Count, key("r")).await.unwrap().is_repeated);
 }
@@ -199,7 +205,13 @@ async fn an_event_is_applied_once_and_its_context_travels_on() {
 async fn in_a_batch_only_the_culprit_fails() {
     let (folder, broker, environment) = (tempfile::tempdir().unwrap(), Arc::new(RecordingPublisher::new()), world(1));
     let tally = Running::start(&Tally::default(), folder.path(), &environment, &broker);
-    let batch = [event("1", "count", "a"), event("2", "panic", "b"), event("3", "refuse", "c"), event("4", "nonsense", "d"), event("5", "count", "e")];
+    let batch = [
+        event("1", "count", "a"),
+        event("2", "panic", "b"),
+        event("3", "refuse", "c"),
+        event("4", "nonsense", "d"),
+        event("5", "count", "e"),
+    ];
     let answers = tally.service.intake().deliver(&batch).await.unwrap();
     let statuses: Vec<_> = answers.iter().map(|answer| (answer.index, answer.status)).collect();
     assert_eq!(statuses, [(1, 500), (2, 422), (3, 422)]);
