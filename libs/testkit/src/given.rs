@@ -40,6 +40,7 @@ impl<M: Machine> Given<M> {
     }
 
     /// The entity is given `input`.
+    #[expect(clippy::needless_pass_by_value, reason = "tests read better without borrowing")]
     pub fn when(mut self, input: M::Input) -> Then<M> {
         let step = self.machine.decide(&self.key, self.state.as_ref(), &input, self.now);
         if let Ok(StepOf::<M> { state: Some(state), .. }) = &step {

@@ -1,4 +1,5 @@
 //! How one service is tested. A dev-dependency only.
+#![allow(clippy::panic, reason = "a test fails by a panic")]
 
 /// Given a state, when an input comes, then this follows: for `domain.rs`.
 pub mod given;
