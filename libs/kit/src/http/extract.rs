@@ -5,11 +5,11 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::Problem;
 
-/// A JSON body. 415 for another media type, 400 for what is not JSON, 422 for JSON of another shape.
+/// A JSON object as the body. 415 for another media type, 400 for what is not JSON, 422 for JSON of another shape.
 #[derive(Debug, Clone)]
 pub struct Body<T> {
     /// What was read.
@@ -27,6 +27,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "the body must be application/json"));
         }
         let bytes = read_bytes(request, state).await?;
+        // A body is an object: serde would also read a struct from the array of its fields.
+        if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|first| *first == b'[') {
+            return Err(Problem::unprocessable("invalid_body", "the body must be a JSON object"));
+        }
         let value = parse_json(&bytes)?;
         Ok(Self { value, bytes })
     }
@@ -47,7 +51,7 @@ pub async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<B
 ///
 /// # Errors
 /// 400 for what is not JSON (or nests too deep), 422 for JSON of another shape.
-pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Problem> {
     serde_json::from_slice(bytes).map_err(|error| {
         let detail = error.to_string();
         if error.is_data() { Problem::unprocessable("invalid_body", detail) } else { Problem::bad_request("malformed_json", detail) }

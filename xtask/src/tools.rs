@@ -1,0 +1,147 @@
+//! What the tests need installed.
+
+use std::{
+    env,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, bail};
+
+/// A program that a step calls, and what brings it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    program: &'static str,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// A package of Debian's.
+    Debian(&'static str),
+    /// A component of the Rust toolchain.
+    Rustup(&'static str),
+}
+
+/// What the inner loop needs.
+pub(crate) const QUICK: &[Tool] = &[FORMATTER, LINTER];
+
+/// What the whole run needs.
+pub(crate) const ALL: &[Tool] = &[
+    FORMATTER,
+    LINTER,
+    Tool { program: "node", origin: Origin::Debian("nodejs") },
+    Tool { program: "chromium", origin: Origin::Debian("chromium") },
+    Tool { program: "chromedriver", origin: Origin::Debian("chromium-driver") },
+    Tool { program: "strace", origin: Origin::Debian("strace") },
+];
+
+const FORMATTER: Tool = Tool { program: "cargo-fmt", origin: Origin::Rustup("rustfmt") };
+const LINTER: Tool = Tool { program: "cargo-clippy", origin: Origin::Rustup("clippy") };
+
+/// Makes sure that `tools` are there; installs those that are not if `may_install`.
+///
+/// # Errors
+/// One line that names all that is missing, or the installation that failed.
+pub(crate) fn provide(tools: &[Tool], may_install: bool) -> anyhow::Result<()> {
+    let missing = find_missing(tools);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !may_install {
+        bail!("{}; run `cargo xtask test --install` as root", describe(&missing));
+    }
+    install(&missing)?;
+    match find_missing(tools) {
+        left if left.is_empty() => Ok(()),
+        left => bail!("{}, although it was installed", describe(&left)),
+    }
+}
+
+fn describe(missing: &[Tool]) -> String {
+    let each = missing.iter().map(|tool| match tool.origin {
+        Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
+        Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
+    });
+    format!("missing: {}", each.collect::<Vec<_>>().join(", "))
+}
+
+fn find_missing(tools: &[Tool]) -> Vec<Tool> {
+    tools.iter().copied().filter(|tool| !is_there(tool)).collect()
+}
+
+fn is_there(tool: &Tool) -> bool {
+    match tool.origin {
+        Origin::Debian(_) => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            env::split_paths(&path).any(|folder| folder.join(tool.program).is_file())
+        }
+        // Rustup puts a proxy in the PATH for components that are not there, so only running it tells.
+        Origin::Rustup(_) => {
+            let mut version = Command::new(tool.program);
+            version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            version.status().is_ok_and(|status| status.success())
+        }
+    }
+}
+
+fn install(missing: &[Tool]) -> anyhow::Result<()> {
+    let (mut packages, mut components) = (Vec::new(), Vec::new());
+    for tool in missing {
+        match tool.origin {
+            Origin::Debian(package) => packages.push(package),
+            Origin::Rustup(component) => components.push(component),
+        }
+    }
+    if !components.is_empty() {
+        run(Command::new("rustup").args(["component", "add"]).args(components))?;
+    }
+    if packages.is_empty() {
+        return Ok(());
+    }
+    if !is_root() {
+        bail!("{}; only root can install it: `apt-get install {}`", describe(missing), packages.join(" "));
+    }
+    let apt_get = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive");
+        command
+    };
+    run(apt_get().args(["update", "-qq"]))?;
+    run(apt_get().args(["install", "-qq", "--yes", "--no-install-recommends"]).args(packages))
+}
+
+fn is_root() -> bool {
+    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let line = format!("{command:?}");
+    let status = command.stdin(Stdio::null()).status().with_context(|| format!("{line} cannot be started"))?;
+    if status.success() { Ok(()) } else { bail!("{line} failed ({status})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABSENT: Tool = Tool { program: "no-such-program-anywhere", origin: Origin::Debian("no-such-package") };
+    const PRESENT: Tool = Tool { program: "sh", origin: Origin::Debian("dash") };
+
+    #[test]
+    fn all_that_is_missing_is_named_in_one_line() {
+        let other = Tool { program: "no-such-cargo-command", origin: Origin::Rustup("no-such-component") };
+        let error = provide(&[PRESENT, ABSENT, other], false).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "missing: no-such-program-anywhere (Debian package no-such-package), no-such-cargo-command \
+             (rustup component no-such-component); run `cargo xtask test --install` as root"
+        );
+    }
+
+    #[test]
+    fn nothing_is_asked_for_when_all_is_there() {
+        assert!(provide(&[PRESENT], false).is_ok());
+    }
+}
