@@ -1,0 +1,221 @@
+// The live page: starts a run where the address asks for one, then shows its order's events as they happen.
+
+import { ApiProblem, cancelOrder, liveUrl, newKey, productNames, readAddress, readOrder, startRun } from "../lib/api.js";
+import { apply, beginning, HEADLINES, isFinal, waitingFor } from "../lib/cascade.js";
+import { openFeed, pauseMax, SUBPROTOCOL } from "../lib/feed.js";
+import { nameOf, sentenceOf } from "../lib/sentences.js";
+import { copyText, addCopyButtons } from "./copy.js";
+import { createOrderCard } from "./order-card.js";
+import { createStage } from "./stage.js";
+import { createTimeline } from "./timeline.js";
+
+/** An event that is older than this when it arrives is history: it is shown at once, without a show. */
+const FRESH_MS = 4_000;
+/** Events that arrive together are read out together. */
+const ANNOUNCE_MS = 700;
+
+const byId = (id) => document.getElementById(id);
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+const card = createOrderCard(byId("order"));
+const stage = createStage(byId("stage"));
+const timeline = createTimeline(byId("timeline"));
+const address = readAddress(window.location.href);
+
+let orderId = null;
+let share = null;
+let isOwner = false;
+let view = null;
+let state = beginning();
+let feed = null;
+let lostAt = null;
+let isConnected = false;
+let isWatched = false;
+/** Whether the order had ended before this page was opened: then all of it is history. */
+let isHistory = false;
+let hasFailed = false;
+
+async function main() {
+  addCopyButtons(document);
+  if (address.scenario) card.again.href = `/scenario/${encodeURIComponent(address.scenario)}`;
+  update();
+  orderId = address.orderId ?? (await start(address.scenario));
+  if (!orderId) return;
+  card.setId(orderId);
+  productNames().then((names) => {
+    card.setNames(names);
+    update();
+  });
+  if (await findOrder()) watch();
+}
+
+/** Starts a run, once, and makes the address name it, so that a reload shows the same run. */
+async function start(scenario) {
+  // A page that the browser prepares ahead of a click must not order anything.
+  if (document.prerendering) await new Promise((resolve) => document.addEventListener("prerenderingchange", resolve, { once: true }));
+  const key = newKey();
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const run = await startRun(scenario, key);
+      const url = new URL(window.location.href);
+      url.searchParams.set("run", run.run);
+      history.replaceState(null, "", url);
+      return run.order_id;
+    } catch (problem) {
+      if (!(problem instanceof ApiProblem) || !problem.isPassing) return fail("Not started", `This run could not be started: ${problem.message}.`);
+      connection("reconnecting", "the shop does not answer");
+      timeline.wait({ service: "order", text: "The shop does not answer yet; trying again" });
+      await pause(Math.max(problem.retryAfterMs, pauseMax(attempt)));
+    }
+  }
+}
+
+/** Reads the order as its owner, or else by the address's read-only token. Answers whether there is one to be seen. */
+async function findOrder() {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      view = await readOrder(orderId).catch((problem) => {
+        if (!address.share || problem.isPassing) throw problem;
+        share = address.share;
+        return readOrder(orderId, share);
+      });
+      isOwner = share === null;
+      isHistory = isFinal(view);
+      update();
+      return true;
+    } catch (problem) {
+      if (!(problem instanceof ApiProblem) || !problem.isPassing) {
+        fail("Not found", "There is no such order, or it is not yours to see.");
+        return false;
+      }
+      connection("reconnecting", "the shop does not answer");
+      await pause(pauseMax(attempt));
+    }
+  }
+}
+
+function watch() {
+  isWatched = true;
+  feed = openFeed({
+    connect: (after) => new WebSocket(liveUrl(window.location.href, orderId, after, share), SUBPROTOCOL),
+    onEvent: take,
+    onState: onConnection,
+  });
+  window.addEventListener("online", () => feed.hurry());
+  document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && feed.hurry());
+  update();
+}
+
+function take(event) {
+  state = apply(state, event);
+  const isFresh = !isHistory && Math.abs(Date.now() - Date.parse(event.time)) < FRESH_MS;
+  timeline.add(event, isFresh);
+  if (isFresh) {
+    stage.show(event);
+    announce(sentenceOf(event));
+  }
+  update();
+  if (!isHistory && nameOf(event) === "OrderCompleted") card.celebrate();
+  if (["cancelling", "reversing"].includes(state.status) || isFinal(state)) refresh();
+}
+
+function onConnection({ name, attempt }) {
+  isConnected = name === "live";
+  if (name === "live") {
+    connection("live", "live");
+    if (lostAt !== null) {
+      if (!isFinal(state)) timeline.gap(performance.now() - lostAt, feed.position);
+      announce("Connected again. Nothing is lost.");
+      lostAt = null;
+      refresh();
+    }
+  } else if (name === "reconnecting") {
+    if (lostAt === null && state.events > 0) lostAt = performance.now();
+    if (attempt === 1) announce("The connection is lost. Trying again.");
+    // A refused socket does not say why; the order does, when the shop is there but the order is not.
+    if (attempt > 0 && attempt % 3 === 0) refresh();
+    connection("reconnecting", attempt > 1 ? `reconnecting, try ${attempt}` : "reconnecting");
+  } else {
+    connection(name, name);
+  }
+  update();
+}
+
+let isRefreshing = false;
+/** Reads the order again. No answer is no matter, the feed knows when the shop is back; an order that is gone ends the page. */
+async function refresh() {
+  if (isRefreshing) return;
+  isRefreshing = true;
+  try {
+    view = await readOrder(orderId, share);
+    update();
+  } catch (problem) {
+    if (problem.status === 404) {
+      feed?.close();
+      fail("Gone", "The shop is there, but it does not know this order, or not for this browser.");
+    }
+  }
+  isRefreshing = false;
+}
+
+function update() {
+  if (hasFailed) return;
+  const waiting = waitingFor(state);
+  card.show(state, view);
+  stage.update(state, { waiting: isConnected ? waiting : null, position: feed?.position ?? 0, connection: isConnected ? "shows it here" : "not connected" });
+  if (!isWatched || isConnected || waiting === null) timeline.wait(waiting);
+  else timeline.wait({ service: waiting.service, text: "The shop does not answer. Its events wait in the log; this page goes on when it is back" });
+  card.cancel.disabled = !isOwner || !isConnected || !card.canCancel();
+  card.share.disabled = view === null;
+  if (!address.scenario && state.scenario) card.again.href = `/scenario/${encodeURIComponent(state.scenario)}`;
+  if (orderId) document.title = `${HEADLINES[state.status]} · Cascade`;
+}
+
+card.cancel.addEventListener("click", async () => {
+  card.cancel.disabled = true;
+  try {
+    const changed = await cancelOrder(orderId);
+    card.notice("");
+    if (changed?.status) view = changed;
+  } catch (problem) {
+    card.notice(`The order could not be cancelled: ${problem.message}.`);
+  }
+  update();
+});
+
+card.share.addEventListener("click", async () => {
+  const copied = await copyText(new URL(view.links.page, window.location.href).href);
+  card.notice(copied ? "Copied: a read-only link to this one order." : "The browser does not allow copying here.");
+  setTimeout(() => card.notice(""), 4_000);
+});
+
+function connection(name, text) {
+  byId("connection").dataset.state = name;
+  byId("connection-text").textContent = text;
+}
+
+/** Says why this page can show nothing, for good. */
+function fail(headline, explanation) {
+  hasFailed = true;
+  connection("closed", "not connected");
+  byId("order").dataset.status = "failed";
+  byId("headline").textContent = headline;
+  byId("explanation").textContent = explanation;
+  card.cancel.disabled = true;
+  timeline.wait(null);
+  announce(`${headline}. ${explanation}`);
+  return null;
+}
+
+let words = [];
+let announcing = null;
+function announce(sentence) {
+  words.push(sentence);
+  announcing ??= setTimeout(() => {
+    byId("announcer").textContent = `${words.join(". ")}.`;
+    words = [];
+    announcing = null;
+  }, ANNOUNCE_MS);
+}
+
+main();

@@ -1,0 +1,66 @@
+// The shop's public HTTP API, as far as this page needs it.
+
+/** An answer that is a problem document. `status` 0: there was no answer at all. */
+export class ApiProblem extends Error {
+  constructor(status, problem) {
+    super(problem?.detail ?? (status === 0 ? "the shop does not answer" : `the shop answered ${status}`));
+    this.status = status;
+    this.code = problem?.code ?? "";
+    this.retryAfterMs = Number(problem?.retry_after_s ?? 0) * 1000;
+  }
+
+  /** Whether the same request may do better later. */
+  get isPassing() {
+    return this.status === 0 || this.status === 429 || this.status >= 500;
+  }
+}
+
+async function call(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers: { accept: "application/json", ...options.headers }, signal: AbortSignal.timeout(15_000) });
+  } catch {
+    throw new ApiProblem(0);
+  }
+  const body = await answer.json().catch(() => null);
+  if (!answer.ok) throw new ApiProblem(answer.status, body);
+  return body;
+}
+
+const post = (path, headers = {}) => call(path, { method: "POST", headers: { "content-type": "application/json", ...headers }, body: "{}" });
+const query = (share) => (share ? `?share=${encodeURIComponent(share)}` : "");
+
+/** Starts a run; the same key starts no second one. */
+export const startRun = (scenario, key) => post(`/api/scenarios/${encodeURIComponent(scenario)}/runs`, { "idempotency-key": key });
+export const readOrder = (orderId, share) => call(`/api/orders/${encodeURIComponent(orderId)}${query(share)}`);
+export const cancelOrder = (orderId) => post(`/api/orders/${encodeURIComponent(orderId)}/cancel`);
+
+/** The products' names by id; empty when they cannot be had, because a page without names is better than none. */
+export async function productNames() {
+  const { items } = await call("/api/products").catch(() => ({ items: [] }));
+  return new Map(items.map((product) => [product.product_id, product.name]));
+}
+
+/** Where the order's live feed is. */
+export function liveUrl(location, orderId, after, share) {
+  const url = new URL("/api/live", location);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  url.searchParams.set("subject", orderId);
+  url.searchParams.set("after", String(after));
+  if (share) url.searchParams.set("share", share);
+  return url.href;
+}
+
+/** What a page's address asks for: a scenario to start, a run of one, or an order. */
+export function readAddress(location) {
+  const url = new URL(location);
+  const [kind, value] = url.pathname.split("/").filter(Boolean);
+  const share = url.searchParams.get("share");
+  if (kind === "scenario") return { scenario: value, orderId: url.searchParams.get("run"), share };
+  return { scenario: null, orderId: value ?? null, share };
+}
+
+/** A key that nobody else uses. Also on plain-HTTP addresses, where browsers have no `randomUUID`. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
