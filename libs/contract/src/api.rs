@@ -36,7 +36,7 @@ pub struct NewOrderLine {
 }
 
 /// Who receives an order. Each text is at most 500 bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipient {
     /// The person's name.
@@ -46,6 +46,13 @@ pub struct Recipient {
     /// What the worker should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// Personal data does not end up in logs by accident.
+impl std::fmt::Debug for Recipient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Recipient(…)")
+    }
 }
 
 /// A product as `GET /api/products` lists it.

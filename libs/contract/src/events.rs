@@ -58,6 +58,10 @@ macro_rules! events {
             pub fn read(wire_type: &str, data: Option<&RawValue>) -> Result<Self, UnreadableEvent> {
                 let data = data.map_or("null", RawValue::get);
                 let bad = |error: serde_json::Error| UnreadableEvent::BadData { wire_type: wire_type.to_owned(), reason: error.to_string() };
+                // serde would also read a struct from the array of its fields.
+                if data.starts_with('[') {
+                    return Err(UnreadableEvent::BadData { wire_type: wire_type.to_owned(), reason: String::from("it must be an object") });
+                }
                 match wire_type {
                     $($wire => serde_json::from_str(data).map(Event::$name).map_err(bad),)+
                     _ => Err(UnreadableEvent::UnknownType(wire_type.chars().take(128).collect())),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 ///
 /// A UUIDv7 (RFC 9562, section 5.7), so that rows written together lie together.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "String", into = "String")]
 pub struct OrderId(Uuid);
 
 impl OrderId {
@@ -51,6 +51,20 @@ impl FromStr for OrderId {
         } else {
             Err(InvalidId::new(text, "an order id (a UUID in lower case, with hyphens)"))
         }
+    }
+}
+
+impl TryFrom<String> for OrderId {
+    type Error = InvalidId;
+
+    fn try_from(text: String) -> Result<Self, InvalidId> {
+        text.parse()
+    }
+}
+
+impl From<OrderId> for String {
+    fn from(id: OrderId) -> String {
+        id.to_string()
     }
 }
 
@@ -143,6 +157,7 @@ mod tests {
         assert!(text.to_uppercase().parse::<OrderId>().is_err());
         assert!(text.replace('-', "").parse::<OrderId>().is_err());
         assert!("".parse::<OrderId>().is_err());
+        assert!(serde_json::from_value::<OrderId>(serde_json::json!(text.to_uppercase())).is_err());
     }
 
     #[test]

@@ -57,14 +57,13 @@ impl fmt::Debug for Currency {
 
 /// An amount of money: a count of the currency's minor units (cents), never negative, never a fraction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, try_from = "MoneyParts")]
+#[serde(try_from = "MoneyParts")]
 pub struct Money {
     amount_minor: i64,
     currency: Currency,
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
 struct MoneyParts {
     amount_minor: i64,
     currency: Currency,

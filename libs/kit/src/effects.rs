@@ -11,6 +11,8 @@ use crate::{Context, Lifecycle, Machine, writer::Job};
 
 /// How many effects are under way at once.
 const EFFECTS_MAX: usize = 1_024;
+/// How long an effect may take.
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an effect rests that broke instead of answering.
 const REST: Duration = Duration::from_secs(30);
 
@@ -55,13 +57,12 @@ async fn perform<M: Machine>(machine: Arc<M>, pending: PendingEffect<M>) -> Job<
         if rests {
             tokio::time::sleep(REST).await;
         }
-        let attempt = AssertUnwindSafe(machine.perform(effect.clone(), context.clone()));
-        match attempt.catch_unwind().await {
-            Ok(outcomes) => return Job::Outcome { effect_id: id, effect, context, outcomes },
-            Err(_) => {
-                tracing::error!(service = M::NAME, effect.id = id, "an effect panicked; it is performed again later");
-                rests = true;
-            }
+        let attempt = AssertUnwindSafe(async { machine.perform(effect.clone(), context.clone()).await }).catch_unwind();
+        match tokio::time::timeout(TIMEOUT, attempt).await {
+            Ok(Ok(outcomes)) => return Job::Outcome { effect_id: id, effect, context, outcomes },
+            Ok(Err(_)) => tracing::error!(service = M::NAME, effect.id = id, "an effect panicked; it is performed again later"),
+            Err(_) => tracing::error!(service = M::NAME, effect.id = id, "an effect took too long; it is performed again later"),
         }
+        rests = true;
     }
 }

@@ -13,6 +13,8 @@ pub const EVENT_JSON: &str = "application/cloudevents+json";
 pub const BATCH_JSON: &str = "application/cloudevents-batch+json";
 /// The longest `source`, `type`, `subject` or `id`, in bytes.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
+/// How many extension attributes an event may have beside those that mean something here.
+pub const EXTENSIONS_MAX: usize = 32;
 /// The largest event, in bytes of JSON.
 pub const EVENT_BYTES_MAX: usize = 256 * 1024;
 
@@ -56,12 +58,29 @@ impl Envelope {
             ("source", Some(&*self.source)),
             ("type", Some(&*self.ty)),
             ("subject", self.subject.as_deref()),
+            ("traceparent", self.traceparent.as_deref()),
+            ("causationid", self.causationid.as_ref().map(EventId::as_str)),
+            ("owner", self.owner.as_deref()),
+            ("scenario", self.scenario.as_deref()),
         ];
         for (name, value) in attributes {
             match value {
                 Some("") => return Err(InvalidEnvelope::Empty(name)),
                 Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong(name)),
                 Some(text) if text.chars().any(char::is_control) => return Err(InvalidEnvelope::ControlCharacter(name)),
+                _ => {}
+            }
+        }
+        if self.sequence.is_some_and(|sequence| sequence < 1) {
+            return Err(InvalidEnvelope::NotCounting);
+        }
+        if self.extensions.len() > EXTENSIONS_MAX {
+            return Err(InvalidEnvelope::TooManyExtensions);
+        }
+        for value in self.extensions.values() {
+            match value.as_str() {
+                Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong("extension")),
+                Some(text) if text.chars().any(char::is_control) => return Err(InvalidEnvelope::ControlCharacter("extension")),
                 _ => {}
             }
         }
@@ -83,6 +102,12 @@ pub enum InvalidEnvelope {
     /// A text is longer than [`ATTRIBUTE_BYTES_MAX`].
     #[error("`{0}` is longer than 1024 bytes")]
     TooLong(&'static str),
+    /// The sequence is below 1.
+    #[error("`sequence` counts from 1")]
+    NotCounting,
+    /// There are more than [`EXTENSIONS_MAX`] extensions.
+    #[error("there are more than 32 extension attributes")]
+    TooManyExtensions,
     /// A text has a control character in it.
     #[error("`{0}` has a control character in it")]
     ControlCharacter(&'static str),
@@ -185,8 +210,9 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
                         )));
                     }
                     let value = map.next_value::<Value>()?;
-                    if value.is_object() || value.is_array() {
-                        return Err(A::Error::custom(format!("attribute `{name}` must be a text, number or boolean")));
+                    let is_scalar = value.is_string() || value.is_boolean() || value.is_i64();
+                    if !is_scalar {
+                        return Err(A::Error::custom(format!("attribute `{name}` must be a text, whole number or boolean")));
                     }
                     extensions.insert(name, value);
                 }

@@ -1,6 +1,9 @@
 //! Takes the events that the broker delivers.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use axum::{
     Json, Router,
@@ -36,7 +39,10 @@ impl<M: Machine> Intake<M> {
 
     /// Queues an event; none where it means nothing to this service.
     fn queue(&self, recorded: &Recorded) -> Result<Option<oneshot::Receiver<Result<(), EventFault>>>, EventFault> {
-        let reaction = self.machine.react(&recorded.event).map_err(|impossible| EventFault::refused(impossible.to_string()))?;
+        // A fault in the code that reads an event is that event's alone.
+        let reaction = catch_unwind(AssertUnwindSafe(|| self.machine.react(&recorded.event)))
+            .map_err(|_| EventFault { status: 500, reason: String::from("the event could not be read") })?
+            .map_err(|impossible| EventFault::refused(impossible.to_string()))?;
         let Some((key, input)) = reaction else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
         let job = Job::Event { event: recorded.event.clone(), key, input, answer };

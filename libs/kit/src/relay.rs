@@ -19,6 +19,10 @@ use crate::{
 
 /// How many events are published at once.
 const BATCH_MAX: usize = 512;
+/// About how many bytes are published at once: a batch stops at the event that goes past it.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// About how many bytes an event has beside its data.
+const ENVELOPE_BYTES: usize = 512;
 /// The longest pause after a failure, in milliseconds, doubled from the shortest.
 const PAUSE_MS: std::ops::Range<u64> = 20..2_000;
 
@@ -68,6 +72,7 @@ pub(crate) async fn run(
                 events.len()
             }
             Err(PublishError::Refused { landed, reason }) => {
+                failures = 0;
                 if let Some(refused) = events.get(landed) {
                     tracing::error!(event.id = %refused.id, event.type = %refused.ty, subject = refused.lane(), reason, "the broker refused an event: its order waits, the others go on");
                     parked.insert(refused.lane().to_owned());
@@ -101,10 +106,17 @@ pub(crate) async fn run(
 /// until the next start.
 fn next_batch(queue: &mut VecDeque<OutboxRow>, parked: &BTreeSet<String>) -> (Vec<i64>, Vec<Envelope>) {
     let mut batch: Vec<OutboxRow> = Vec::new();
+    let mut bytes = 0;
     while batch.len() < BATCH_MAX {
         match queue.pop_front() {
             Some(row) if parked.contains(row.event.lane()) => {}
-            Some(row) => batch.push(row),
+            Some(row) => {
+                bytes += row.event.data.as_ref().map_or(0, |data| data.get().len()) + ENVELOPE_BYTES;
+                batch.push(row);
+                if bytes > BATCH_BYTES_MAX {
+                    break;
+                }
+            }
             None => break,
         }
     }

@@ -75,11 +75,18 @@ impl Keyring {
         if !path.exists() {
             let mut root = [0; SECRET_BYTES];
             ids.fill(&mut root);
-            // Written aside and renamed, so that a crash leaves a whole secret or none.
-            let aside = path.with_extension("new");
-            let mut file = File::options().create(true).write(true).truncate(true).mode(0o600).open(&aside).map_err(failed)?;
+            // Written aside and linked, so that a crash leaves a whole secret or none, and of two that start at once one wins.
+            let aside = path.with_extension(format!("{:016x}.new", ids.up_to(u64::MAX)));
+            let mut file = File::options().create_new(true).write(true).mode(0o600).open(&aside).map_err(failed)?;
             file.write_all(hex(&root).as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            std::fs::rename(&aside, path).map_err(failed)?;
+            let linked = std::fs::hard_link(&aside, path);
+            std::fs::remove_file(&aside).map_err(failed)?;
+            match linked {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
         }
         Self::load(path)
     }

@@ -96,7 +96,7 @@ pub struct Entity<S> {
     pub version: i64,
 }
 
-/// Why a command did nothing.
+/// Why a command was not answered with success.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SubmitError<R: std::error::Error> {
     /// The domain said no.
@@ -176,7 +176,8 @@ impl<M: Machine> Handle<M> {
     /// Gives the entity `key` the command `input`; returns when all that it does is durable.
     ///
     /// # Errors
-    /// See [`SubmitError`]; nothing was changed.
+    /// See [`SubmitError`]; nothing was changed, but for [`SubmitError::Unavailable`]: a stop may come between the commit and the answer,
+    /// so only an idempotency key tells.
     pub async fn submit(&self, key: M::Key, input: M::Input, meta: Meta) -> Result<Committed<M>, SubmitError<M::Refusal>> {
         if self.shared.lifecycle.is_halting() || self.shared.outbox_rows.load(Ordering::Relaxed) > OUTBOX_MAX {
             return Err(SubmitError::Unavailable);

@@ -79,6 +79,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether another program holds the lock, so that the same may succeed later.
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Sqlite(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
+    }
+
     /// Whether the disk or the file itself is broken, so that nothing that was not committed can be trusted.
     pub fn is_fatal(&self) -> bool {
         match self {

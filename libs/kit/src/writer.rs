@@ -44,6 +44,10 @@ use timers::{TimerName, Timers};
 const BATCH_MAX: usize = 512;
 /// How long acknowledged outbox rows may stay when nothing else is written.
 const TIDY_AFTER: Duration = Duration::from_millis(250);
+/// The pause before the write-ahead file is tried again that a reader kept from being emptied.
+const TRUNCATE_AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The pause after another program held the store's lock, e.g. to copy it.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a timer rests whose input broke instead of being applied.
 const REST_MS: u64 = 30_000;
 
@@ -99,7 +103,8 @@ pub(crate) struct Writer<M: Machine> {
     /// Outbox rows to delete with the next transaction.
     tidy: Vec<i64>,
     tidy_at: Option<Instant>,
-    must_truncate: bool,
+    /// When to empty the write-ahead file: something was erased, and may still be read there.
+    truncate_at: Option<Instant>,
 }
 
 impl<M: Machine> Writer<M> {
@@ -115,12 +120,17 @@ impl<M: Machine> Writer<M> {
             let _ = parts.effects.send(effect);
         }
         let timers = Timers::from_rows(rows::find_timers(db)?);
-        Ok(Self { parts, timers, tidy: Vec::new(), tidy_at: None, must_truncate: false })
+        // Whether the last erasure got that far before the stop is not known.
+        Ok(Self { parts, timers, tidy: Vec::new(), tidy_at: None, truncate_at: Some(Instant::now()) })
     }
 
     /// Writes until the lifecycle halts; what is queued then is still written.
     pub(crate) async fn run(mut self) {
         loop {
+            if let Err(error) = self.truncate_if_due() {
+                self.parts.lifecycle.fail(format!("{}: {error}", M::NAME));
+                return;
+            }
             let jobs = self.gather();
             let is_time_to_tidy = self.tidy_at.is_some_and(|at| at <= Instant::now());
             let written = if !jobs.is_empty() || is_time_to_tidy {
@@ -149,7 +159,11 @@ impl<M: Machine> Writer<M> {
         while let Ok(ids) = self.parts.relayed.try_recv() {
             self.tidy_later(ids);
         }
-        let mut jobs: Vec<_> = self.timers.due(self.parts.environment.clock.now(), BATCH_MAX).into_iter().map(Job::Timer).collect();
+        let mut jobs = Vec::new();
+        // Timers may set timers without end: a stop does not wait for that. They are durable.
+        if !self.parts.lifecycle.is_halting() {
+            jobs.extend(self.timers.due(self.parts.environment.clock.now(), BATCH_MAX).into_iter().map(Job::Timer));
+        }
         for queue in [&mut self.parts.urgent, &mut self.parts.commands] {
             while jobs.len() < BATCH_MAX {
                 match queue.try_recv() {
@@ -164,7 +178,7 @@ impl<M: Machine> Writer<M> {
     async fn wait(&mut self) -> Option<Job<M>> {
         let now = self.parts.environment.clock.now();
         let timer_at = self.timers.next_due().map(|due| Instant::now() + due.since(now));
-        let wake_at = [timer_at, self.tidy_at].into_iter().flatten().min();
+        let wake_at = [timer_at, self.tidy_at, self.truncate_at].into_iter().flatten().min();
         let wake = async {
             match wake_at {
                 Some(at) => tokio::time::sleep_until(at).await,
@@ -184,6 +198,15 @@ impl<M: Machine> Writer<M> {
         }
     }
 
+    /// Empties the write-ahead file once something was erased. A reader may be in the way: then it is tried again.
+    fn truncate_if_due(&mut self) -> Result<(), StoreError> {
+        if self.truncate_at.is_some_and(|at| at <= Instant::now()) {
+            let is_done = rows::truncate_write_ahead_file(&self.parts.store.connection)?;
+            self.truncate_at = if is_done { None } else { Some(Instant::now() + TRUNCATE_AGAIN_AFTER) };
+        }
+        Ok(())
+    }
+
     fn tidy_later(&mut self, ids: Vec<i64>) {
         self.parts.outbox_rows.fetch_sub(ids.len(), Ordering::Relaxed);
         if !ids.is_empty() && self.tidy_at.is_none() {
@@ -194,7 +217,17 @@ impl<M: Machine> Writer<M> {
 
     /// Writes `jobs` in one transaction. If that breaks for a reason other than the disk, each runs alone and only the culprit fails.
     async fn write(&mut self, jobs: Vec<Job<M>>) -> Result<(), StoreError> {
-        match self.apply(&jobs) {
+        let applied = loop {
+            match self.apply(&jobs) {
+                Err(error) if error.is_busy() => {
+                    self.roll_back()?;
+                    tracing::warn!(service = M::NAME, "another program holds the store's lock; waiting");
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                applied => break applied,
+            }
+        };
+        match applied {
             Ok(batch) => self.commit(batch, jobs).await,
             Err(error) if error.is_fatal() => Err(error),
             Err(_) => {
@@ -248,9 +281,8 @@ impl<M: Machine> Writer<M> {
         self.timers.apply(std::mem::take(&mut batch.timers));
         self.set_going(&mut batch);
         self.answer(&mut batch, jobs.unwrap_or_default());
-        self.must_truncate |= batch.erases;
-        if self.must_truncate {
-            self.must_truncate = !rows::truncate_write_ahead_file(&self.parts.store.connection)?;
+        if batch.erases {
+            self.truncate_at = Some(Instant::now());
         }
         Ok(())
     }

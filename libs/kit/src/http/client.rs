@@ -23,8 +23,8 @@ use tokio::net::TcpStream;
 use super::server::Stream;
 use crate::BoxFuture;
 
-/// How long an unused connection is kept.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long an unused connection is kept: less than servers do, so that no request meets a connection that is being closed.
+const IDLE: Duration = Duration::from_secs(5);
 /// How many unused connections are kept for each peer.
 const IDLE_MAX: usize = 16;
 

@@ -47,11 +47,19 @@ impl Listener for TcpListener {
 pub async fn serve(mut listener: impl Listener, router: Router, lifecycle: Lifecycle) {
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(permit) = connections.clone().acquire_owned().await else { return };
-        let accepted = tokio::select! {
+        let permit = tokio::select! {
             biased;
             () = lifecycle.drained() => return,
+            permit = connections.clone().acquire_owned() => match permit {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+        };
+        let accepted = tokio::select! {
+            biased;
             accepted = listener.accept() => accepted,
+            // What has connected before the stop was accepted above: the listener's queue is empty now.
+            () = lifecycle.drained() => return,
         };
         match accepted {
             Ok((stream, peer)) => {

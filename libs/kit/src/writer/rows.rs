@@ -1,5 +1,7 @@
 //! The kit's tables, and every statement on them.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::timers::{TimerMoved, TimerName};
@@ -11,6 +13,9 @@ use crate::{
     service::Idempotency,
     store::StoreError,
 };
+
+/// How long the writer waits for a lock that only another program can hold.
+const BUSY: Duration = Duration::from_millis(250);
 
 /// Stored for ever; append-only.
 pub(crate) const MIGRATIONS: &[&str] = &["
@@ -257,7 +262,10 @@ pub(super) fn insert_idempotency<M: Machine>(
 
 /// Empties the write-ahead file, so that overwritten rows cannot be read there; false if a reader was in the way.
 pub(super) fn truncate_write_ahead_file(db: &Connection) -> Result<bool, StoreError> {
-    Ok(db.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0))? == 0)
+    db.busy_timeout(Duration::ZERO)?;
+    let is_busy = db.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0));
+    db.busy_timeout(BUSY)?;
+    Ok(is_busy? == 0)
 }
 
 fn to_json(table: &'static str, id: impl Into<String>, column: &'static str, value: &impl serde::Serialize) -> Result<String, StoreError> {
