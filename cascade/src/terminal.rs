@@ -1,0 +1,203 @@
+//! Every event in the terminal, as it happens: readable and coloured for people, a JSON object a line for machines.
+//!
+//! It reads the log like any other reader, on a thread of its own: a terminal that stalls never holds up the shop.
+
+use std::{
+    io::{IsTerminal, Write},
+    sync::Arc,
+    time::Duration,
+};
+
+use anstyle::{AnsiColor, Color, Style};
+use broker::engine::LogEngine;
+use contract::{Event, OrderId};
+use kit::{Envelope, Lifecycle, Position, Recorded, telemetry::LogFormat};
+use tokio::time::Instant;
+
+/// How many lines a second are shown; the rest of the second is summed up in one.
+const LINES_PER_S_MAX: u32 = 200;
+/// How many events are read at once.
+const READ_MAX: usize = 256;
+
+/// Shows what is appended after `after`, until the lifecycle halts.
+pub(crate) async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format: LogFormat, lifecycle: Lifecycle) {
+    let mut tail = engine.tail();
+    let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let mut budget = Budget::new();
+    loop {
+        let events = match engine.read(after, READ_MAX).await {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::warn!(%error, "the log could not be read for the terminal");
+                return;
+            }
+        };
+        let mut page = String::new();
+        for event in &events {
+            after = event.position;
+            page.extend(budget.summary(format));
+            if budget.take() {
+                page.push_str(&line(event, format, is_coloured));
+                page.push('\n');
+            }
+        }
+        if !page.is_empty() && std::io::stdout().lock().write_all(page.as_bytes()).is_err() {
+            return;
+        }
+        if events.is_empty() {
+            tokio::select! {
+                biased;
+                changed = tail.changed() => if changed.is_err() { return },
+                () = lifecycle.halted() => return,
+                () = budget.second_is_over() => {
+                    if let Some(summary) = budget.summary(format) {
+                        let _ = std::io::stdout().lock().write_all(summary.as_bytes());
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How many lines may still be shown in this second.
+struct Budget {
+    second: Instant,
+    shown: u32,
+    hidden: u32,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Self { second: Instant::now(), shown: 0, hidden: 0 }
+    }
+
+    fn take(&mut self) -> bool {
+        if self.shown < LINES_PER_S_MAX {
+            self.shown += 1;
+            return true;
+        }
+        self.hidden += 1;
+        false
+    }
+
+    /// Begins a new second when one is over; says what was hidden in it.
+    fn summary(&mut self, format: LogFormat) -> Option<String> {
+        if self.second.elapsed() < Duration::from_secs(1) {
+            return None;
+        }
+        let hidden = self.hidden;
+        *self = Self::new();
+        match (hidden, format) {
+            (0, _) => None,
+            (_, LogFormat::Text) => Some(format!("              … and {hidden} more events in this second\n")),
+            (_, LogFormat::Json) => Some(format!("{{\"events_not_shown\":{hidden}}}\n")),
+        }
+    }
+
+    async fn second_is_over(&self) {
+        if self.hidden > 0 {
+            tokio::time::sleep_until(self.second + Duration::from_secs(1)).await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+fn line(recorded: &Recorded, format: LogFormat, is_coloured: bool) -> String {
+    match format {
+        LogFormat::Json => serde_json::to_string(recorded).unwrap_or_default(),
+        LogFormat::Text => text(&recorded.event, is_coloured),
+    }
+}
+
+fn text(event: &Envelope, is_coloured: bool) -> String {
+    let time = event.time.map(kit::Timestamp::to_rfc3339).unwrap_or_default();
+    let time = time.get(11..23).unwrap_or_default();
+    let service = event.source.trim_start_matches('/');
+    let name = event.ty.split('.').nth(1).unwrap_or(&event.ty);
+    let order = event
+        .subject
+        .as_deref()
+        .map(|subject| subject.parse::<OrderId>().map_or_else(|_| subject.to_owned(), |id| id.short()))
+        .unwrap_or_default();
+    let detail = match Event::read(&event.ty, event.data.as_deref()) {
+        Ok(event) => describe(&event),
+        Err(_) => String::new(),
+    };
+    let style = if is_coloured { style_of(service, name) } else { Style::new() };
+    let dim = if is_coloured { Style::new().dimmed() } else { Style::new() };
+    format!("{dim}{time}{dim:#}  {style}{service:<9} {name:<27}{style:#} {dim}{order}{dim:#}  {detail}").trim_end().to_owned()
+}
+
+/// A colour for each service, so that the cascade can be followed at a glance; ends stand out.
+fn style_of(service: &str, name: &str) -> Style {
+    let colour = match (name, service) {
+        ("OrderCompleted", _) => return Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::BrightGreen))),
+        ("OrderCancelled", _) => return Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::BrightRed))),
+        (_, "order") => AnsiColor::Cyan,
+        (_, "payment") => AnsiColor::Yellow,
+        (_, "delivery") => AnsiColor::Magenta,
+        _ => AnsiColor::White,
+    };
+    Style::new().fg_color(Some(Color::Ansi(colour)))
+}
+
+/// What a person wants to know of an event beside its name.
+fn describe(event: &Event) -> String {
+    match event {
+        Event::OrderCreated(data) => format!("{} for {}", pieces(&data.lines), data.total),
+        Event::PaymentAccepted(data) => format!("{} secured", data.amount),
+        Event::PaymentDeclined(data) => format!("{:?}", data.reason),
+        Event::PaymentRefunded(data) => format!("{} returned", data.amount),
+        Event::PaymentNothingTaken(data) => format!("{:?}", data.reason),
+        Event::PaymentReversalRequested(data) => format!("{:?}", data.reason),
+        Event::WorkerSearchStarted(data) => format!("search {}", data.search),
+        Event::WorkerSearchCompleted(data) => format!("{}, offer {}", data.worker_id, data.offer),
+        Event::WorkerAcceptedJob(data) => data.worker_id.to_string(),
+        Event::WorkerDeclinedJob(data) => data.worker_id.to_string(),
+        Event::WorkerOfferExpired(data) => format!("{} did not answer", data.worker_id),
+        Event::WorkerOfferWithdrawn(data) => data.worker_id.to_string(),
+        Event::WorkerSearchExhausted(data) => format!("{:?} after {} offers", data.reason, data.offers),
+        Event::DeliveryStarted(data) => format!("{}, attempt {}", data.worker_id, data.attempt),
+        Event::DeliveryAborted(data) => format!("{}, attempt {}: {:?}", data.worker_id, data.attempt, data.reason),
+        Event::DeliveryCompleted(data) => format!("{}, attempt {}", data.worker_id, data.attempt),
+        Event::DeliveryCancellationRefused(data) => format!("{:?}", data.reason),
+        Event::OrderCancellationRejected(data) => format!("{:?}", data.reason),
+        Event::OrderCancelled(data) => format!("{:?}", data.reason),
+        Event::OrderCompleted(data) => format!("{} for {}", pieces(&data.lines), data.total),
+        Event::OrderCancellationRequested(_) | Event::DeliveryCancelled(_) | Event::OrderDeleted(_) => String::new(),
+    }
+}
+
+fn pieces(lines: &[contract::events::OrderLine]) -> String {
+    let named: Vec<String> = lines.iter().take(3).map(|line| format!("{} {}", line.quantity, line.product_id)).collect();
+    let more = lines.len().saturating_sub(named.len());
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_when_who_what_and_of_which_order() {
+        let event: Envelope = serde_json::from_str(
+            r#"{"specversion":"1.0","id":"1","source":"/delivery","type":"cascade.DeliveryStarted.v1","time":"2026-01-31T12:00:00.250Z",
+                "subject":"01890a5d-ac96-774b-bcce-b302099a8057","data":{"worker_id":"worker-07","attempt":2}}"#,
+        )
+        .unwrap();
+        assert_eq!(text(&event, false), "12:00:00.250  delivery  DeliveryStarted             099a8057  worker-07, attempt 2");
+        assert!(text(&event, true).contains("\u{1b}[35m"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rush_is_summed_up_once_a_second() {
+        let mut budget = Budget::new();
+        let shown = (0..1_000).filter(|_| budget.take()).count();
+        assert_eq!(shown, 200);
+        assert_eq!(budget.summary(LogFormat::Text), None);
+        budget.second_is_over().await;
+        assert!(budget.summary(LogFormat::Text).unwrap().contains("800 more"));
+        assert!(budget.take());
+    }
+}

@@ -1,0 +1,210 @@
+//! kill -9 at any instant, and a stop in order: nothing acknowledged is lost, nothing is done twice.
+
+mod shop;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::http::StatusCode;
+use rusqlite::{Connection, OpenFlags};
+use shop::{Customer, Shop, name_of};
+
+/// How many times the shop is killed.
+const KILLS: u32 = 8;
+
+fn open(folder: &Path, name: &str) -> Connection {
+    Connection::open_with_flags(folder.join(format!("{name}.db")), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
+}
+
+fn count(folder: &Path, name: &str, sql: &str) -> i64 {
+    open(folder, name).query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// The payment provider's ledger agrees with the orders, and the log is whole.
+fn check_books(folder: &Path, ends: &BTreeMap<String, String>) {
+    let mut money: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for entry in payment::provider::read_ledger(&folder.join("provider.db")).unwrap() {
+        let (captures, refunds) = money.entry(entry.order_id.to_string()).or_default();
+        match entry.kind {
+            payment::provider::EntryKind::Charge => *captures += 1,
+            payment::provider::EntryKind::Refund => *refunds += 1,
+            payment::provider::EntryKind::Decline => {}
+        }
+    }
+    for (order, end) in ends {
+        let (captures, refunds) = money.get(order).copied().unwrap_or_default();
+        match end.as_str() {
+            "completed" => assert_eq!((captures, refunds), (1, 0), "order {order} is completed"),
+            "cancelled" => assert_eq!(captures, refunds, "order {order} is cancelled"),
+            other => panic!("order {order} is {other}"),
+        }
+        assert!(captures <= 1, "order {order} was charged {captures} times");
+    }
+    let gaps = "select count(*) from (
+        select json_extract(event, '$.sequence') as sequence,
+            row_number() over (partition by json_extract(event, '$.source'), json_extract(event, '$.subject') order by position) as place
+        from events) where sequence <> cast(place as text)";
+    assert_eq!(count(folder, "broker", gaps), 0, "every (source, order) counts 1, 2, 3, … in the log");
+    for (service, table) in [("order", "orders"), ("payment", "payments"), ("delivery", "deliveries")] {
+        let emitted = count(folder, service, &format!("select coalesce(sum(sequence), 0) from {table}"));
+        let logged = count(folder, "broker", &format!("select count(*) from events where json_extract(event, '$.source') = '/{service}'"));
+        assert_eq!(emitted, logged, "the log has what {service} emitted, once each");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_instant_the_shop_ends_every_acknowledged_order_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let customer = Customer::visit(&shop).await;
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let number = Arc::new(AtomicU32::new(0));
+    let buyers: Vec<_> = (0..8)
+        .map(|_| {
+            let (customer, acknowledged, is_over, number) = (customer.clone(), acknowledged.clone(), is_over.clone(), number.clone());
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    let key = format!("key-{}", number.fetch_add(1, Ordering::SeqCst));
+                    // The same key until it is acknowledged: whether the lost try was written or not, there is one order.
+                    loop {
+                        match customer.order(&key).await {
+                            Ok(order) => {
+                                assert!(acknowledged.lock().unwrap().insert(order), "two keys, two orders");
+                                break;
+                            }
+                            Err(_) if is_over.load(Ordering::SeqCst) => return,
+                            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                        }
+                    }
+                    tokio::time::sleep(Duration::from_millis(15)).await;
+                }
+            })
+        })
+        .collect();
+    for kill in 0..KILLS {
+        tokio::time::sleep(Duration::from_millis(120 + 77 * u64::from(kill))).await;
+        shop.kill();
+        shop.restart();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for buyer in buyers {
+        buyer.await.unwrap();
+    }
+    let orders = acknowledged.lock().unwrap().clone();
+    assert!(orders.len() > 50, "only {} orders were acknowledged", orders.len());
+    let mut ends = BTreeMap::new();
+    for order in &orders {
+        ends.insert(order.clone(), customer.end_of(order).await);
+    }
+    assert!(ends.values().any(|end| end == "completed") && ends.values().any(|end| end == "cancelled"));
+    let created = count(folder.path(), "order", "select count(*) from orders");
+    assert!(created >= i64::try_from(orders.len()).unwrap());
+    let deadline = Instant::now() + shop::PATIENCE;
+    while count(folder.path(), "order", "select count(*) from orders where status not in ('completed', 'cancelled')") > 0
+        || ["order", "payment", "delivery"].iter().any(|service| count(folder.path(), service, "select count(*) from outbox") > 0)
+    {
+        assert!(Instant::now() < deadline, "orders that were not acknowledged must end too");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    check_books(folder.path(), &ends);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivery_under_way_goes_on_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(folder.path(), &["--pace", "demo", "--seed", "3"]);
+    let customer = Customer::visit(&shop).await;
+    let mut orders = Vec::new();
+    for number in 0..12 {
+        orders.push(customer.order(&format!("key-{number}")).await.unwrap());
+    }
+    let deadline = Instant::now() + shop::PATIENCE;
+    let under_way = loop {
+        let mut statuses = Vec::new();
+        for order in &orders {
+            statuses.push(customer.status(order).await);
+        }
+        if let Some(index) = statuses.iter().position(|status| status == "in_delivery") {
+            break orders[index].clone();
+        }
+        assert!(Instant::now() < deadline, "no delivery begins: {statuses:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let before: Vec<_> = customer.events_of(&under_way).await;
+    shop.kill();
+    shop.restart();
+    for order in &orders {
+        customer.end_of(order).await;
+    }
+    let after = customer.events_of(&under_way).await;
+    assert_eq!(after[..before.len()], before[..], "what was seen before is still there");
+    assert!(["OrderCompleted", "OrderCancelled"].contains(&name_of(after.last().unwrap())));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_in_order_loses_no_request_and_no_cascade() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(folder.path(), &["--pace", "demo"]);
+    let customer = Customer::visit(&shop).await;
+    let stopping = Arc::new(AtomicBool::new(false));
+    let buyers: Vec<_> = (0..6)
+        .map(|buyer| {
+            let (customer, stopping) = (customer.clone(), stopping.clone());
+            tokio::spawn(async move {
+                let mut orders = Vec::new();
+                for number in 0.. {
+                    match customer.order(&format!("{buyer}-{number}")).await {
+                        Ok(order) => orders.push(order),
+                        // A connection that is refused lost nothing; before the signal there is no reason for one.
+                        Err(error) => {
+                            assert!(stopping.load(Ordering::SeqCst), "{error}");
+                            break;
+                        }
+                    }
+                }
+                orders
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    stopping.store(true, Ordering::SeqCst);
+    let asked = Instant::now();
+    shop.signal("TERM");
+    assert!(shop.wait().success());
+    assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+    let mut orders = Vec::new();
+    for buyer in buyers {
+        orders.extend(buyer.await.unwrap());
+    }
+    assert!(orders.len() > 10);
+    shop.restart();
+    for order in &orders {
+        assert_eq!(customer.get(&format!("/api/orders/{order}")).await.status, StatusCode::OK);
+    }
+    customer.end_of(orders.last().unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_second_signal_leaves_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut shop = Shop::open(folder.path(), &["--pace", "demo"]);
+    // A client that never finishes its request holds the stop up.
+    let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", shop.port())).await.unwrap();
+    let head = b"POST /api/orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{";
+    tokio::io::AsyncWriteExt::write_all(&mut slow, head).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    shop.signal("INT");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let asked = Instant::now();
+    shop.signal("INT");
+    assert!(!shop.wait().success());
+    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+}
