@@ -9,10 +9,10 @@ use axum::{
     Json, Router,
     extract::{Request, State},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use contract::{OrderId, api::ScenarioRun};
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use kit::{
     Problem,
     http::{
@@ -37,9 +37,12 @@ pub fn router(storefront: Storefront) -> Router {
         .route("/scenario/{number}", get(show_scenario))
         .route("/orders/{order_id}", get(show_order))
         .route("/assets/{*path}", get(send_asset))
+        .route("/favicon.ico", get(send_icon))
         .route("/api/scenarios", get(list_scenarios))
         .route("/api/scenarios/{number}", get(read_scenario))
         .route("/api/scenarios/{number}/runs", post(create_run))
+        // Last of all: whatever no service has.
+        .route("/{*path}", any(show_lost))
         .with_state(storefront)
 }
 
@@ -96,6 +99,32 @@ async fn show_order(
 
 async fn send_asset(Params(path): Params<String>, headers: HeaderMap) -> Result<Response, Problem> {
     pages::asset(&headers, &path).ok_or_else(|| Problem::not_found("the client app has no such file"))
+}
+
+/// Browsers ask for it by this name where no page says otherwise, e.g. beside an answer in JSON.
+async fn send_icon(headers: HeaderMap) -> Result<Response, Problem> {
+    pages::asset(&headers, "app/icon.ico").ok_or_else(Problem::internal)
+}
+
+/// What stands under no path: a page for people, a problem for programs.
+async fn show_lost(
+    State(storefront): State<Storefront>,
+    GateOf(gate): GateOf,
+    caller: Caller,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let is_read = matches!(method, Method::GET | Method::HEAD);
+    let mut response = match wants(&headers) {
+        Wants::Page if is_read => {
+            let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+            visitor.welcome(|headers| pages::not_found(headers, &format!("There is nothing at {}.", uri.path())), headers)
+        }
+        Wants::Page | Wants::Json | Wants::Anything => Problem::not_found("nothing can be found under this path").into_response(),
+    };
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
+    Ok(response)
 }
 
 #[derive(Serialize)]

@@ -167,6 +167,7 @@ async fn files_of_the_client_app_have_their_types_and_what_is_no_such_file_is_40
         ("/assets/app/live-page.js", "text/javascript; charset=utf-8"),
         ("/assets/lib/cascade.js", "text/javascript; charset=utf-8"),
         ("/assets/app/icon.svg", "image/svg+xml"),
+        ("/favicon.ico", "image/x-icon"),
     ] {
         let file = ask(&shop, Method::GET, path, &[]).await;
         assert_eq!((file.status(), header_of(&file, header::CONTENT_TYPE)), (StatusCode::OK, media), "{path}");
@@ -196,6 +197,24 @@ async fn an_unknown_scenario_is_a_problem_for_programs_and_a_page_for_people() {
     }
     assert_eq!(ask(&shop, Method::GET, "/orders/7", &[BROWSER]).await.status(), StatusCode::NOT_FOUND);
     assert_eq!(ask(&shop, Method::DELETE, "/scenario/1", &[]).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_a_page_for_people_and_a_problem_for_programs() {
+    let shop = shop(None, true);
+    for path in ["/foo", "/foo/%3Cb%3E/bar", "/scenario/1/x", "/api/nothing"] {
+        let page = ask(&shop, Method::GET, path, &[BROWSER]).await;
+        assert_eq!(page.status(), StatusCode::NOT_FOUND, "{path}");
+        assert_eq!(header_of(&page, header::VARY), "accept");
+        assert!(header_of(&page, header::CONTENT_SECURITY_POLICY).contains("default-src 'self'"));
+        let html = text(page).await;
+        assert!(html.contains("Nothing flows here") && !html.contains("<b>"), "{html}");
+        for (method, accept) in [(Method::GET, JSON_ACCEPT), (Method::GET, ("accept", "*/*")), (Method::POST, BROWSER)] {
+            let problem = ask(&shop, method, path, &[accept, JSON_BODY]).await;
+            assert_eq!(problem.status(), StatusCode::NOT_FOUND, "{path}");
+            assert_eq!(header_of(&problem, header::CONTENT_TYPE), "application/problem+json");
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,253 @@
+//! A simple world around the lanes: a log, a subscriber with a temper, crashes. It checks every promise at every step.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kit::{Position, Timestamp, ids::Ids};
+
+use super::{Changes, Delivery, Lane, Lanes, Row, Step, Tuning};
+use crate::verdict::{Fault, Outcome, Verdict};
+
+/// What an event does to the subscriber.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Temper {
+    /// It is taken.
+    Fine,
+    /// There is no room for it, this often.
+    Postponed(u32),
+    /// It fails this often, by an answer of its own, then it is taken.
+    FailsAlone(u32),
+    /// Whatever batch it is in fails as a whole, this often.
+    FailsAll(u32),
+    /// The subscriber dies of it, this often.
+    Kills(u32),
+    /// It is refused for good.
+    Poison,
+    /// Whatever batch it is in is refused; so is it alone.
+    PoisonsAll,
+}
+
+impl Temper {
+    fn tries(self) -> u32 {
+        match self {
+            Self::Postponed(tries) | Self::FailsAlone(tries) | Self::FailsAll(tries) | Self::Kills(tries) => tries,
+            Self::Poison | Self::PoisonsAll => u32::MAX,
+            Self::Fine => 0,
+        }
+    }
+}
+
+/// An event of the log: its lane, and its temper; none when the subscription does not ask for it.
+#[derive(Debug, Clone)]
+pub(super) struct Logged {
+    pub(super) lane: u8,
+    pub(super) temper: Option<Temper>,
+}
+
+pub(super) fn tuning() -> Tuning {
+    Tuning {
+        batch_events_max: 4,
+        deliveries_max: 3,
+        window_events_max: 24,
+        lane_events_max: 6,
+        failures_max: u32::MAX,
+        ..Tuning::default()
+    }
+}
+
+pub(super) struct World {
+    pub(super) lanes: Lanes,
+    pub(super) now: Timestamp,
+    pub(super) dead: BTreeMap<Position, String>,
+    pub(super) applied: BTreeSet<Position>,
+    pub(super) deliveries: usize,
+    tuning: Tuning,
+    log: Vec<Logged>,
+    ids: Ids,
+    saved: (Position, BTreeMap<Lane, Row>),
+    tried: BTreeMap<Position, u32>,
+    flying: Vec<Delivery>,
+    pub(super) discarded: BTreeSet<Position>,
+}
+
+impl World {
+    pub(super) fn new(tuning: Tuning, log: Vec<Logged>, seed: u64) -> Self {
+        Self {
+            lanes: Lanes::resume(tuning, Position::START, Vec::new()),
+            now: Timestamp::from_ms(1_000),
+            dead: BTreeMap::new(),
+            applied: BTreeSet::new(),
+            deliveries: 0,
+            tuning,
+            log,
+            ids: Ids::seeded(seed),
+            saved: (Position::START, BTreeMap::new()),
+            tried: BTreeMap::new(),
+            flying: Vec::new(),
+            discarded: BTreeSet::new(),
+        }
+    }
+
+    /// Positions have gaps: every event stands at twice its number.
+    pub(super) fn place(index: usize) -> Position {
+        Position(2 * (i64::try_from(index).unwrap() + 1))
+    }
+
+    fn at(&self, position: Position) -> &Logged {
+        &self.log[usize::try_from(position.0 / 2 - 1).unwrap()]
+    }
+
+    pub(super) fn matched(&self) -> impl Iterator<Item = (Position, &Logged)> {
+        self.log.iter().enumerate().map(|(index, logged)| (Self::place(index), logged)).filter(|(_, logged)| logged.temper.is_some())
+    }
+
+    /// Runs until nothing moves; crashes now and then while `crashes` last. Answers how many steps it took.
+    pub(super) fn run(&mut self, mut crashes: u32, steps_max: usize) -> usize {
+        for step in 0..steps_max {
+            self.read();
+            let has_started = self.start();
+            if crashes > 0 && self.ids.up_to(30) == 0 {
+                crashes -= 1;
+                self.crash();
+                continue;
+            }
+            if self.ids.up_to(6) == 0 {
+                self.save();
+            }
+            if !self.flying.is_empty() && (!has_started || self.ids.up_to(1) == 0) {
+                let index = usize::try_from(self.ids.up_to(u64::try_from(self.flying.len() - 1).unwrap())).unwrap();
+                let delivery = self.flying.swap_remove(index);
+                self.answer(&delivery);
+            } else if !has_started {
+                match self.lanes.next_wake(self.now) {
+                    Some(wake) => {
+                        assert!(wake > self.now, "waking at once without anything to do");
+                        self.now = wake;
+                    }
+                    None => return step,
+                }
+            }
+        }
+        steps_max
+    }
+
+    fn read(&mut self) {
+        while self.lanes.room() > 0 {
+            let index = usize::try_from(self.lanes.read_head().0 / 2).unwrap();
+            let Some(logged) = self.log.get(index) else { return };
+            match logged.temper {
+                Some(_) => self.lanes.offer(Self::place(index), &logged.lane.to_string(), 100),
+                None => self.lanes.passed(Self::place(index)),
+            }
+        }
+    }
+
+    fn start(&mut self) -> bool {
+        let mut has_started = false;
+        loop {
+            match self.lanes.next_step(self.now) {
+                Step::Idle => return has_started,
+                Step::Seek { lane, after, up_to } => {
+                    let of_lane = |logged: &Logged| logged.lane.to_string() == lane.as_str();
+                    let next = self.matched().find(|(position, logged)| *position > after && *position <= up_to && of_lane(logged));
+                    let next = next.map(|(position, _)| (position, 100));
+                    self.lanes.found(&lane, next);
+                }
+                Step::Deliver(delivery) => {
+                    self.deliveries += 1;
+                    let lanes: Vec<_> =
+                        self.flying.iter().chain([&delivery]).flat_map(|flying| &flying.events).map(|p| self.at(*p).lane).collect();
+                    assert_eq!(lanes.len(), lanes.iter().collect::<BTreeSet<_>>().len(), "two events of one lane are in flight");
+                    assert!(self.flying.len() < self.tuning.deliveries_max && delivery.events.len() <= self.tuning.batch_events_max);
+                    self.flying.push(delivery);
+                    has_started = true;
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, delivery: &Delivery) {
+        let verdict = self.judge(&delivery.events);
+        self.lanes.finish(delivery.id, verdict, self.now, &mut |max| self.ids.up_to(max));
+    }
+
+    /// The subscriber takes a batch.
+    fn judge(&mut self, events: &[Position]) -> Verdict {
+        let fault = |status| Fault { status, reason: "said so".into(), retry_after_s: None };
+        let tempers: Vec<_> = events.iter().map(|position| (*position, self.at(*position).temper.unwrap())).collect();
+        let tempers = tempers.into_iter().map(|(position, temper)| {
+            let tried = self.tried.entry(position).or_default();
+            (position, if *tried < temper.tries() { temper } else { Temper::Fine })
+        });
+        let tempers: Vec<_> = tempers.collect();
+        let is_any = |wanted: fn(Temper) -> bool| tempers.iter().any(|(_, temper)| wanted(*temper));
+        let verdict = if is_any(|temper| matches!(temper, Temper::Kills(_))) {
+            Verdict::EndpointAtFault(fault(None))
+        } else if is_any(|temper| matches!(temper, Temper::PoisonsAll)) && events.len() > 1 {
+            Verdict::Unreadable(fault(Some(400)))
+        } else if is_any(|temper| matches!(temper, Temper::FailsAll(_))) {
+            Verdict::Failed(fault(Some(500)))
+        } else {
+            let outcomes = tempers.iter().map(|(_, temper)| match temper {
+                Temper::Fine => Outcome::Acknowledged,
+                Temper::Postponed(_) => Outcome::Later(fault(Some(429))),
+                Temper::Poison | Temper::PoisonsAll => Outcome::Poison(fault(Some(422))),
+                Temper::FailsAlone(_) | Temper::FailsAll(_) | Temper::Kills(_) => Outcome::Retry(fault(Some(503))),
+            });
+            let outcomes: Vec<_> = outcomes.collect();
+            for ((position, _), outcome) in tempers.iter().zip(&outcomes) {
+                match outcome {
+                    Outcome::Acknowledged => self.apply(*position),
+                    Outcome::Poison(_) => drop(self.dead.insert(*position, "422".into())),
+                    Outcome::Later(_) | Outcome::Retry(_) => {}
+                }
+            }
+            Verdict::Answered(outcomes)
+        };
+        for (position, _) in &tempers {
+            *self.tried.entry(*position).or_default() += 1;
+        }
+        verdict
+    }
+
+    /// As an inbox does: the first time counts.
+    fn apply(&mut self, position: Position) {
+        let lane = self.at(position).lane;
+        let before: Vec<_> =
+            self.matched().filter(|(earlier, logged)| logged.lane == lane && *earlier < position).map(|(p, _)| p).collect();
+        for earlier in before {
+            assert!(self.applied.contains(&earlier) || self.discarded.contains(&earlier), "{position} came before {earlier}");
+        }
+        self.dead.remove(&position);
+        self.applied.insert(position);
+    }
+
+    pub(super) fn save(&mut self) {
+        let Changes { rows, dead_letters, floor } = self.lanes.take_changes();
+        for (lane, row) in rows {
+            match row {
+                Some(row) => drop(self.saved.1.insert(lane, row)),
+                None => drop(self.saved.1.remove(&lane)),
+            }
+        }
+        // A crash between rows and floor is allowed.
+        if self.ids.up_to(4) > 0 {
+            assert!(floor >= self.saved.0);
+            self.saved.0 = floor;
+        }
+        for (position, letter) in dead_letters {
+            if letter.is_some() {
+                assert!(self.dead.contains_key(&position));
+            }
+        }
+    }
+
+    pub(super) fn crash(&mut self) {
+        // What was on its way may have arrived, and its answer is lost.
+        for delivery in std::mem::take(&mut self.flying) {
+            if self.ids.up_to(1) == 0 {
+                self.judge(&delivery.events);
+            }
+        }
+        self.lanes = Lanes::resume(self.tuning, self.saved.0, self.saved.1.values().cloned().collect());
+    }
+}

@@ -1,0 +1,128 @@
+//! Chooses what goes next, so that lanes which fail take no place from those which do not.
+
+use kit::{
+    Position, Timestamp,
+    planted::{Bug, is_planted},
+};
+
+use super::{Class, Delivery, DeliveryId, Due, Flight, Lane, Lanes, Step};
+
+impl Lanes {
+    /// What is to be done at the time `now`; to be asked until it says [`Step::Idle`].
+    pub fn next_step(&mut self, now: Timestamp) -> Step {
+        if let Some(held_back) = &self.held_back {
+            if held_back.probe.is_some() || now < held_back.next_at {
+                return Step::Idle;
+            }
+            return self.probe();
+        }
+        if self.flights.len() >= self.tuning.deliveries_max {
+            return Step::Idle;
+        }
+        let flying = |class| self.flights.values().filter(|flight| flight.class == class).count();
+        let (proven, alone) = (flying(Class::Proven), flying(Class::Alone));
+        // Half of the deliveries at most are for events that failed; one at least is for those that did not.
+        let may = |class| match class {
+            Class::Proven => proven < (self.tuning.deliveries_max / 2).max(1),
+            Class::Alone => proven + alone < self.tuning.deliveries_max.saturating_sub(1).max(1),
+            Class::Fresh => true,
+        };
+        let classes = [Class::Proven, Class::Alone, Class::Fresh].map(|class| may(class).then_some(class));
+        for class in classes.into_iter().flatten() {
+            match self.collect(class, now) {
+                Step::Idle => {}
+                step => return step,
+            }
+        }
+        Step::Idle
+    }
+
+    /// When to ask again, if nothing else happens before.
+    pub fn next_wake(&self, now: Timestamp) -> Option<Timestamp> {
+        if let Some(held_back) = &self.held_back {
+            let is_anything_waiting = [Class::Fresh, Class::Alone, Class::Proven].iter().any(|class| !self.waiting.of(*class).is_empty());
+            return (held_back.probe.is_none() && is_anything_waiting).then(|| held_back.next_at.max(now.plus_ms(1)));
+        }
+        // What is due and did not go waits for a delivery to end; what comes later may be hidden behind it, and waits no longer for that.
+        let later = |class| self.waiting.of(class).first().map(|due| due.at).filter(|at| *at > now);
+        [Class::Fresh, Class::Alone, Class::Proven].into_iter().filter_map(later).min()
+    }
+
+    /// One event, of whichever lane waits longest; due or not, so that a held endpoint is probed in time.
+    fn probe(&mut self) -> Step {
+        let candidates = [Class::Fresh, Class::Alone, Class::Proven];
+        let first = candidates.into_iter().filter_map(|class| self.waiting.of(class).first().map(|due| (due, class))).min();
+        let Some((due, class)) = first.map(|(due, class)| (due.clone(), class)) else { return Step::Idle };
+        let Some((position, _)) = self.next_of(&due.lane) else { return self.seek(&due) };
+        let step = self.send(class, vec![(position, due.lane)]);
+        if let (Some(held_back), Step::Deliver(delivery)) = (&mut self.held_back, &step) {
+            held_back.probe = Some(delivery.id);
+        }
+        step
+    }
+
+    fn collect(&mut self, class: Class, now: Timestamp) -> Step {
+        let (mut picked, mut bytes) = (Vec::new(), 0);
+        for due in self.waiting.of(class).iter().take_while(|due| due.at <= now) {
+            let Some((position, weight)) = self.next_of(&due.lane) else { return self.seek(due) };
+            bytes += weight;
+            let is_alone = self.lanes.get(&due.lane).is_some_and(|state| state.is_alone);
+            if !picked.is_empty() && (is_alone || bytes > self.tuning.batch_bytes_max) {
+                break;
+            }
+            picked.push((position, due.lane.clone()));
+            if is_alone || picked.len() >= self.tuning.batch_events_max {
+                break;
+            }
+        }
+        if picked.is_empty() { Step::Idle } else { self.send(class, picked) }
+    }
+
+    fn next_of(&self, lane: &Lane) -> Option<(Position, usize)> {
+        self.lanes.get(lane)?.next()
+    }
+
+    fn seek(&self, due: &Due) -> Step {
+        let first = self.lanes.get(&due.lane).and_then(|state| state.aside.as_ref()).map_or(due.position, |aside| aside.first);
+        Step::Seek { lane: due.lane.clone(), after: Position(first.0 - 1), up_to: self.read_head }
+    }
+
+    fn send(&mut self, class: Class, events: Vec<(Position, Lane)>) -> Step {
+        self.delivery_last += 1;
+        let id = DeliveryId(self.delivery_last);
+        for (_, lane) in &events {
+            if let Some(state) = self.lanes.get_mut(lane) {
+                state.in_flight += 1;
+            }
+            self.list(lane);
+        }
+        let positions = events.iter().map(|(position, _)| *position).collect();
+        self.flights.insert(id, Flight { class, events });
+        Step::Deliver(Delivery { id, events: positions })
+    }
+
+    /// Lists `lane` where it belongs now: among those that wait, unless it has nothing to send or has something in flight.
+    pub(super) fn list(&mut self, lane: &Lane) {
+        self.unlist(lane);
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let is_blocked = if is_planted(Bug::LaneNotBlocked) { state.in_flight > 1 } else { state.in_flight > 0 };
+        let position = match (&state.aside, state.next()) {
+            (Some(aside), _) if aside.is_parked => None,
+            (_, Some((position, _))) => Some(position),
+            // Its next event is to be found first.
+            (Some(aside), None) if state.in_flight == 0 => Some(aside.first),
+            (Some(_) | None, None) => None,
+        };
+        if let (false, Some(position)) = (is_blocked, position) {
+            let due = Due { at: state.next_at, position, lane: lane.clone() };
+            state.listed = Some((state.class(), due.clone()));
+            self.waiting.of_mut(state.class()).insert(due);
+        }
+    }
+
+    pub(super) fn unlist(&mut self, lane: &Lane) {
+        if let Some((class, due)) = self.lanes.get_mut(lane).and_then(|state| state.listed.take()) {
+            self.waiting.of_mut(class).remove(&due);
+        }
+    }
+}

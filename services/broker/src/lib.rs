@@ -1,0 +1,133 @@
+//! The broker: keeps the event log, and brings events to whoever subscribed and to browsers.
+//!
+//! Its promise: an acknowledged event is on disk; every subscriber gets it at least once; the events of one lane (one order) arrive in
+//! sequence, also through retries; and a lane that fails never holds up another. It knows no orders: a lane is an event's subject,
+//! and who may see it is decided by its `owner`.
+
+/// The log engine: appending, reading, tailing, and small durable state.
+pub mod engine;
+
+/// Who may publish, and the way in for services of the same process.
+pub mod publish;
+
+/// Which event may go when: the pure core of a dispatcher.
+pub mod lanes;
+
+/// What a subscriber's answer means.
+pub mod verdict;
+
+/// One task per subscription.
+pub mod dispatcher;
+
+/// What a subscription keeps.
+mod shelf;
+
+/// Who wants which events.
+pub mod subscriptions;
+
+/// Subscribers behind a URL.
+pub mod sink;
+
+/// The routes.
+mod http;
+
+/// Events as they happen, for browsers.
+mod live;
+
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc};
+
+use axum::Router;
+use kit::{
+    Environment, Lifecycle,
+    security::Keyring,
+    store::StoreError,
+    transport::{Publisher, Sink},
+};
+
+use engine::{EngineError, LogEngine, embedded::Embedded};
+use publish::{InProcess, PublishRights};
+use subscriptions::{RegisterError, Subscription, Subscriptions, Wanted};
+
+/// What a broker is told at its start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// All keys of the shop: deliveries are signed with one of them.
+    pub keyring: Keyring,
+    /// Who may publish what over HTTP.
+    pub rights: PublishRights,
+}
+
+/// A broker that runs. Clones are the same broker.
+#[derive(Clone)]
+pub struct Broker {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    engine: Arc<dyn LogEngine>,
+    subscriptions: Subscriptions,
+    rights: PublishRights,
+    lifecycle: Lifecycle,
+}
+
+impl Broker {
+    /// Opens the log in `folder` and goes on with every subscription that was registered before.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn start(folder: &Path, settings: Settings, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
+        let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, environment, lifecycle);
+        subscriptions.resume().await.map_err(unreadable)?;
+        Ok(Self { shared: Arc::new(Shared { engine, subscriptions, rights: settings.rights, lifecycle: lifecycle.clone() }) })
+    }
+
+    /// The way in for services of this process.
+    pub fn publisher(&self) -> Arc<dyn Publisher> {
+        Arc::new(InProcess(self.shared.engine.clone()))
+    }
+
+    /// Registers the subscription `name` of a service of this process, from the beginning of the log or from where it was. After a
+    /// restart its events wait until it is attached again.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub async fn attach(
+        &self,
+        name: &str,
+        types: impl IntoIterator<Item = impl Into<String>>,
+        revision: i64,
+        sink: Arc<dyn Sink>,
+    ) -> Result<Subscription, RegisterError> {
+        let wanted = Wanted { sink: None, types: types.into_iter().map(Into::into).collect(), revision };
+        self.shared.subscriptions.register(name, wanted, Some(sink)).await
+    }
+
+    /// The subscription `name` and how it stands.
+    pub fn subscription(&self, name: &str) -> Option<Subscription> {
+        self.shared.subscriptions.get(name)
+    }
+
+    /// The log itself: its tail and what is in it.
+    pub fn engine(&self) -> &Arc<dyn LogEngine> {
+        &self.shared.engine
+    }
+
+    /// The routes below `/api/events`, `/api/subscriptions` and `/api/live`; to be merged with others and finished by the kit.
+    pub fn router(&self) -> Router {
+        http::router(self.shared.clone())
+    }
+
+    /// `GET path`, with one parameter that is a subject: the same as `/api/events?subject=…`.
+    pub fn subject_events_route(&self, path: &str) -> Router {
+        http::subject_events(self.shared.clone(), path)
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]
+fn unreadable(error: EngineError) -> StoreError {
+    StoreError::BadRow { table: "state", id: shelf::CONFIG_PREFIX.into(), column: "value", reason: error.to_string() }
+}

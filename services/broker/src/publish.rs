@@ -1,0 +1,93 @@
+//! Who may publish what, and the way in for services of the same process.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use kit::{
+    BoxFuture, Envelope,
+    transport::{PublishError, Publisher},
+};
+
+use crate::engine::{AppendError, LogEngine};
+
+/// Which service may publish which types of events, over HTTP.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PublishRights(BTreeMap<String, BTreeSet<String>>);
+
+/// Why a service may not publish an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAllowed {
+    /// It names another service as its source.
+    #[error("service `{service}` may publish as `/{service}` only")]
+    ForeignSource {
+        /// The service.
+        service: String,
+    },
+    /// The type belongs to another service.
+    #[error("service `{service}` may not publish `{ty}`")]
+    ForeignType {
+        /// The service.
+        service: String,
+        /// The type.
+        ty: String,
+    },
+    /// Nobody publishes this type.
+    #[error("`{ty}` is not a type of event that is known here")]
+    UnknownType {
+        /// The type.
+        ty: String,
+    },
+}
+
+impl PublishRights {
+    /// Nobody may publish anything, yet.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// And the service `service` may publish `types`.
+    #[must_use]
+    pub fn allow(mut self, service: &str, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.0.entry(service.to_owned()).or_default().extend(types.into_iter().map(Into::into));
+        self
+    }
+
+    /// Whether `service` may publish `event`.
+    ///
+    /// # Errors
+    /// See [`NotAllowed`].
+    pub fn check(&self, service: &str, event: &Envelope) -> Result<(), NotAllowed> {
+        let service_name = || service.to_owned();
+        if event.source.strip_prefix('/') != Some(service) {
+            return Err(NotAllowed::ForeignSource { service: service_name() });
+        }
+        if self.0.get(service).is_some_and(|types| types.contains(&event.ty)) {
+            return Ok(());
+        }
+        let ty: String = event.ty.chars().take(128).collect();
+        if self.0.values().any(|types| types.contains(&event.ty)) {
+            Err(NotAllowed::ForeignType { service: service_name(), ty })
+        } else {
+            Err(NotAllowed::UnknownType { ty })
+        }
+    }
+}
+
+/// The way in for services of the same process. A handle is trusted: who has it is part of the shop.
+pub(crate) struct InProcess(pub(crate) Arc<dyn LogEngine>);
+
+impl Publisher for InProcess {
+    fn publish<'a>(&'a self, events: &'a [Envelope]) -> BoxFuture<'a, Result<(), PublishError>> {
+        Box::pin(async move {
+            match self.0.append(events.to_vec()).await {
+                Ok(_) => Ok(()),
+                Err(AppendError::Refused { landed, refusal }) => {
+                    Err(PublishError::Refused { landed: landed.len(), reason: refusal.to_string() })
+                }
+                Err(error) => Err(PublishError::Unavailable(error.to_string())),
+            }
+        })
+    }
+}
