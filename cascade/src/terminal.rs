@@ -25,6 +25,7 @@ pub(crate) async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format
     let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut budget = Budget::new();
     loop {
+        tail.look();
         let events = match engine.read(after, READ_MAX).await {
             Ok(events) => events,
             Err(error) => {
@@ -47,7 +48,7 @@ pub(crate) async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format
         if events.is_empty() {
             tokio::select! {
                 biased;
-                changed = tail.changed() => if changed.is_err() { return },
+                moved = tail.moved() => if moved.is_err() { return },
                 () = lifecycle.halted() => return,
                 () = budget.second_is_over() => {
                     if let Some(summary) = budget.summary(format) {

@@ -111,12 +111,10 @@ impl Publisher for RemoteBroker {
             match status {
                 status if status.is_success() => Ok(()),
                 // Only what the broker says of one event is that event's fault.
-                StatusCode::CONFLICT | StatusCode::UNPROCESSABLE_ENTITY | StatusCode::FORBIDDEN | StatusCode::PAYLOAD_TOO_LARGE => {
-                    match landed(&answer) {
-                        Some(landed) => Err(PublishError::Refused { landed, reason: explain(status, &answer) }),
-                        None => Err(PublishError::Unavailable(explain(status, &answer))),
-                    }
-                }
+                status if status.is_client_error() => match landed(&answer) {
+                    Some(landed) => Err(PublishError::Refused { landed, reason: explain(status, &answer) }),
+                    None => Err(PublishError::Unavailable(explain(status, &answer))),
+                },
                 status => Err(PublishError::Unavailable(explain(status, &answer))),
             }
         })

@@ -22,6 +22,9 @@ pub struct Problem {
     /// The field at fault, where there is one, as a JSON pointer or a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
+    /// How many items of a batch were done before the one at fault.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landed: Option<usize>,
     /// After how many seconds a retry makes sense; also sent as `Retry-After`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_s: Option<u32>,
@@ -34,13 +37,28 @@ fn status_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Re
 impl Problem {
     /// A problem with a stable `code` and a `detail` for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, title: status.canonical_reason().unwrap_or("Error"), code, detail: detail.into(), field: None, retry_after_s: None }
+        Self {
+            status,
+            title: status.canonical_reason().unwrap_or("Error"),
+            code,
+            detail: detail.into(),
+            field: None,
+            landed: None,
+            retry_after_s: None,
+        }
     }
 
     /// And the field at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
+        self
+    }
+
+    /// And how many items of a batch were done before the one at fault.
+    #[must_use]
+    pub fn landed(mut self, count: usize) -> Self {
+        self.landed = Some(count);
         self
     }
 

@@ -148,7 +148,7 @@ impl Dispatcher {
         let mut tail = self.engine.tail();
         let lifecycle = self.lifecycle.clone();
         loop {
-            let last = *tail.borrow_and_update();
+            let last = tail.look();
             let is_behind = self.read(&mut run, last).await;
             self.start(&mut run).await;
             self.show(&run, last);
@@ -168,7 +168,7 @@ impl Dispatcher {
                     }
                 }
                 saved = until_saved(&mut run.saving) => self.saved(&mut run, saved).await,
-                changed = tail.changed() => if changed.is_err() { break },
+                moved = tail.moved() => if moved.is_err() { break },
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = tokio::task::yield_now(), if is_behind => {}
             }

@@ -1,8 +1,12 @@
 //! The log engine: the broker's one seam for scale. Whoever keeps the log passes the suite in `engine/conformance.rs`.
 
 use kit::{BoxFuture, Envelope, Position, Recorded, envelope::InvalidEnvelope};
-use tokio::sync::watch;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use tail::Tail;
+
+/// Where the log ends.
+pub mod tail;
 
 /// The engine in one SQLite file.
 pub mod embedded;
@@ -145,7 +149,7 @@ pub trait LogEngine: Send + Sync + 'static {
     fn bounds(&self) -> BoxFuture<'_, Result<Bounds, EngineError>>;
 
     /// The last durable position, as it rises.
-    fn tail(&self) -> watch::Receiver<Position>;
+    fn tail(&self) -> Tail;
 
     /// One piece of state.
     fn state_get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StateEntry>, EngineError>>;

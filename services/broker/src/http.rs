@@ -88,12 +88,23 @@ async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, request: Req
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", "a batch holds at most 1000 events"));
     }
     let mut events = Vec::with_capacity(raw.len());
+    let mut refused = None;
     for (index, raw) in raw.into_iter().enumerate() {
-        let event = parse_event(&raw, index)?;
-        shared.rights.check(&service, &event).map_err(|error| not_allowed(&error, index))?;
-        events.push(event);
+        match parse_event(&raw, index)
+            .and_then(|event| shared.rights.check(&service, &event).map(|()| event).map_err(|error| not_allowed(&error, index)))
+        {
+            Ok(event) => events.push(event),
+            Err(problem) => {
+                refused = Some(problem.landed(index));
+                break;
+            }
+        }
     }
-    let places = shared.engine.append(events).await.map_err(append_problem)?;
+    // What stands before the event at fault lands: whoever publishes can go on behind it.
+    let places = if events.is_empty() { Vec::new() } else { shared.engine.append(events).await.map_err(append_problem)? };
+    if let Some(problem) = refused {
+        return Err(problem);
+    }
     let results = places.into_iter().map(|place| Place { position: place.position, duplicate: place.is_duplicate }).collect();
     Ok((StatusCode::ACCEPTED, Json(Published { results })).into_response())
 }
@@ -148,6 +159,7 @@ fn append_problem(error: AppendError) -> Problem {
             let landed = landed.len();
             Problem::conflict("other_content", format!("{refusal}; the {landed} events before it are in the log"))
                 .field(format!("/{landed}"))
+                .landed(landed)
         }
     }
 }
@@ -247,7 +259,7 @@ async fn subject_page(
 
 async fn full_page(shared: &Shared, after: Position, limit: usize) -> Result<Page, Problem> {
     let items = shared.engine.read(after, limit).await.map_err(|error| engine_problem(&error))?;
-    let next = items.last().filter(|last| last.position < *shared.engine.tail().borrow()).map(|last| last.position.to_string());
+    let next = items.last().filter(|last| last.position < shared.engine.tail().last()).map(|last| last.position.to_string());
     Ok(Page { items, next })
 }
 
@@ -271,7 +283,7 @@ async fn own_page(shared: &Shared, owner: &str, mut after: Position, limit: usiz
         }
         tokio::task::yield_now().await;
     }
-    let next = (after < *shared.engine.tail().borrow()).then(|| after.to_string());
+    let next = (after < shared.engine.tail().last()).then(|| after.to_string());
     Ok(Page { items, next })
 }
 

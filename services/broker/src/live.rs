@@ -20,11 +20,11 @@ use kit::{
     http::{Caller, Query, identity::GateOf, layers::is_same_origin},
 };
 use serde::Deserialize;
-use tokio::{sync::watch, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 
 use crate::{
     Shared,
-    engine::{EngineError, LogEngine},
+    engine::{EngineError, LogEngine, tail::Tail},
     http::engine_problem,
 };
 
@@ -61,7 +61,7 @@ pub(crate) async fn live(
     let filter = Filter::choose(&shared, &caller, &gate, &query).await?;
     let headers = request.headers();
     let resumed = header_text(headers, "last-event-id").and_then(|id| id.parse().ok());
-    let last = *shared.engine.tail().borrow();
+    let last = shared.engine.tail().last();
     let from_start = if query.subject.is_some() { Position::START } else { last };
     let after = resumed.or(query.after).map_or(from_start, |after: i64| Position(after.max(0)));
     let cursor = Cursor { engine: shared.engine.clone(), tail: shared.engine.tail(), history: query.subject.clone(), filter, after };
@@ -128,7 +128,7 @@ impl Filter {
 /// A reader's place in the log.
 struct Cursor {
     engine: Arc<dyn LogEngine>,
-    tail: watch::Receiver<Position>,
+    tail: Tail,
     /// The lane whose past is still to be read; then the tail is followed.
     history: Option<String>,
     filter: Filter,
@@ -139,7 +139,7 @@ impl Cursor {
     /// The next events, when there are some. Nothing is lost when it is dropped before.
     async fn next(&mut self) -> Result<Vec<Recorded>, EngineError> {
         loop {
-            let last = *self.tail.borrow_and_update();
+            let last = self.tail.look();
             let (page, until) = match &self.history {
                 Some(lane) => {
                     let page = self.engine.read_lane(lane, self.after, PAGE).await?;
@@ -160,7 +160,7 @@ impl Cursor {
                     continue;
                 }
                 None => {
-                    if self.tail.changed().await.is_err() {
+                    if self.tail.moved().await.is_err() {
                         return Err(EngineError::Closed);
                     }
                     continue;
@@ -185,7 +185,7 @@ fn send_events(cursor: Cursor, is_reset: bool, lifecycle: Lifecycle) -> Response
     let stream = Stream { cursor, waiting: VecDeque::new(), is_reset, lifecycle };
     let events = futures_util::stream::unfold(stream, async |mut stream| {
         if std::mem::take(&mut stream.is_reset) {
-            stream.cursor.after = *stream.cursor.tail.borrow();
+            stream.cursor.after = stream.cursor.tail.last();
             let event = Event::default().event("reset").data("the cursor is not in this log");
             return Some((Ok::<_, Infallible>(event), stream));
         }

@@ -1,5 +1,7 @@
 //! Bodies, paths and queries, read with clear errors.
 
+use std::time::Duration;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Request, rejection::PathRejection},
     http::{StatusCode, header, request::Parts},
@@ -8,6 +10,9 @@ use bytes::Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::Problem;
+
+/// How long a client may take to send a body: less than an answer may take, so that who is slow is told who was.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A JSON object as the body. 415 for another media type, 400 for what is not JSON, 422 for JSON of another shape.
 #[derive(Debug, Clone)]
@@ -39,9 +44,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 /// The whole body of a request, within the route's limit.
 ///
 /// # Errors
-/// 413 for a body over the limit, 400 for one that broke off.
+/// 413 for a body over the limit, 400 for one that broke off, 408 for one that does not come.
 pub async fn read_bytes<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+    let read = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state)).await;
+    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not come in time");
+    read.map_err(late)?.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "the body is over the limit"),
         _ => Problem::bad_request("unreadable_body", "the body broke off"),
     })

@@ -10,10 +10,14 @@ use kit::{
     envelope::EVENT_BYTES_MAX,
     store::{Durability, Readers, Store, StoreError},
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{AppendError, Appended, Bounds, EngineError, Hold, LogEngine, Refusal, StateEntry, StatePut, weigh};
+use super::{
+    AppendError, Appended, Bounds, EngineError, Hold, LogEngine, Refusal, StateEntry, StatePut,
+    tail::{self, Tail},
+    weigh,
+};
 
 /// All SQL of the log.
 mod store;
@@ -40,7 +44,7 @@ pub struct Embedded {
     jobs: mpsc::Sender<Job>,
     readers: Readers,
     ring: Arc<Mutex<Ring>>,
-    tail: watch::Receiver<Position>,
+    tail: Tail,
     users: TaskTracker,
 }
 
@@ -54,7 +58,7 @@ impl Embedded {
         let store = Store::open(folder, "broker", store::MIGRATIONS, durability)?;
         let last = store::bounds(&store.connection)?.last;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
-        let (tail_sender, tail) = watch::channel(last);
+        let (tail_sender, tail) = tail::tail(last);
         let ring = Arc::new(Mutex::new(Ring::after(last)));
         let (readers, users) = (store.readers(), TaskTracker::new());
         let writer = Writer {
@@ -75,7 +79,7 @@ impl Embedded {
     }
 
     fn read_now(&self, after: Position, limit: usize) -> Result<Vec<Recorded>, EngineError> {
-        let last = *self.tail.borrow();
+        let last = self.tail.last();
         let limit = limit.min(READ_EVENTS_MAX);
         if after >= last || limit == 0 {
             return Ok(Vec::new());
@@ -134,7 +138,7 @@ impl LogEngine for Embedded {
 
     fn read_lane<'a>(&'a self, lane: &'a str, after: Position, limit: usize) -> BoxFuture<'a, Result<Vec<Recorded>, EngineError>> {
         Box::pin(async move {
-            let last = *self.tail.borrow();
+            let last = self.tail.last();
             let limit = limit.min(READ_EVENTS_MAX);
             if after >= last || limit == 0 {
                 return Ok(Vec::new());
@@ -145,13 +149,13 @@ impl LogEngine for Embedded {
 
     fn bounds(&self) -> BoxFuture<'_, Result<Bounds, EngineError>> {
         Box::pin(async move {
-            let last = *self.tail.borrow();
+            let last = self.tail.last();
             let found = self.readers.read(store::bounds).map_err(failed)?;
             Ok(if last == Position::START { Bounds { first: last, last } } else { Bounds { first: found.first, last } })
         })
     }
 
-    fn tail(&self) -> watch::Receiver<Position> {
+    fn tail(&self) -> Tail {
         self.tail.clone()
     }
 

@@ -77,7 +77,7 @@ async fn a_service_publishes_its_own_events_and_they_are_taken_once() {
     other["data"] = json!({"n": 2});
     let (status, body) = shop.publish(Some("tester"), BATCH_JSON, json!([cloud_event("3", "o-1", "ann"), other]).to_string()).await;
     assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("other_content")));
-    assert_eq!(*shop.broker.engine().tail().borrow(), kit::Position(3));
+    assert_eq!(shop.broker.engine().tail().last(), kit::Position(3));
 }
 
 #[tokio::test]
@@ -87,7 +87,7 @@ async fn what_is_forged_or_no_event_is_refused_and_nothing_is_stored() {
     let with = |field: &str, value: Value| {
         let mut event = good.clone();
         event[field] = value;
-        json!([good.clone(), event]).to_string()
+        json!([event, good.clone()]).to_string()
     };
     let deep = format!(
         r#"[{{"specversion":"1.0","id":"9","source":"/tester","type":"{TYPE}","data":{}{}}}]"#,
@@ -117,7 +117,22 @@ async fn what_is_forged_or_no_event_is_refused_and_nothing_is_stored() {
         let (status, body) = shop.publish(token, media, body).await;
         assert_eq!((status.as_u16(), body["code"].as_str().unwrap_or_default()), expected, "{shown}");
     }
-    assert_eq!(*shop.broker.engine().tail().borrow(), kit::Position::START);
+    assert_eq!(shop.broker.engine().tail().last(), kit::Position::START);
+}
+
+#[tokio::test]
+async fn a_batch_lands_as_an_ordered_prefix_and_says_how_much_of_it() {
+    let shop = shop().await;
+    let mut forged = cloud_event("3", "o-1", "ann");
+    forged["source"] = json!("/other");
+    let batch = json!([cloud_event("1", "o-1", "ann"), cloud_event("2", "o-1", "ann"), forged, cloud_event("4", "o-1", "ann")]);
+    let (status, body) = shop.publish(Some("tester"), BATCH_JSON, batch.to_string()).await;
+    assert_eq!((status.as_u16(), &body["landed"], &body["field"]), (403, &json!(2), &json!("/2")));
+    assert_eq!(shop.broker.engine().tail().last(), kit::Position(2));
+    let mut other_content = cloud_event("1", "o-1", "ann");
+    other_content["owner"] = json!("bob");
+    let (status, body) = shop.publish(Some("tester"), BATCH_JSON, json!([cloud_event("5", "o-1", "ann"), other_content]).to_string()).await;
+    assert_eq!((status.as_u16(), &body["landed"]), (409, &json!(1)));
 }
 
 #[tokio::test]

@@ -284,7 +284,7 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
         });
     }
     tokio::time::timeout(DEADLINE, subscriber.until(PUBLISHERS * ROUNDS)).await.unwrap();
-    assert_eq!(*broker.engine().tail().borrow(), kit::Position(PUBLISHERS * ROUNDS));
+    assert_eq!(broker.engine().tail().last(), kit::Position(PUBLISHERS * ROUNDS));
     assert!(lifecycle.stop(DEADLINE).await);
     assert_eq!(lifecycle.failure(), None);
 }

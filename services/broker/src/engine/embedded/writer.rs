@@ -8,11 +8,11 @@ use kit::{
     store::{Store, StoreError},
 };
 use rusqlite::Connection;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{Ring, store};
-use crate::engine::{AppendError, Appended, EngineError, Refusal, StatePut};
+use crate::engine::{AppendError, Appended, EngineError, Refusal, StatePut, tail::TailSender};
 
 /// How many rows one transaction writes, about.
 const ROWS_MAX: usize = 1_000;
@@ -83,7 +83,7 @@ pub(super) struct Writer {
     pub(super) queue: mpsc::Receiver<Job>,
     pub(super) last: Position,
     pub(super) ring: Arc<Mutex<Ring>>,
-    pub(super) tail: watch::Sender<Position>,
+    pub(super) tail: TailSender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
     pub(super) lifecycle: Lifecycle,
@@ -154,7 +154,7 @@ impl Writer {
                 written.news.into_iter().for_each(|(event, weight)| ring.push(event, weight));
             }
             // Only now may readers see them.
-            self.tail.send_replace(self.last);
+            self.tail.move_to(self.last);
         }
         Ok(written.results)
     }
