@@ -16,14 +16,26 @@ struct Flags {
     /// A fault to plant: acknowledge-before-commit, skip-inbox, refund-before-clear, relay-by-id or lane-not-blocked.
     #[arg(long, value_parser = sim::bug_by_name)]
     bug: Option<Bug>,
-    /// Show what happened.
+    /// Show what happened; `RUST_LOG` says which logs are shown beside it, on stderr.
     #[arg(long)]
     trace: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    kit::telemetry::start(kit::telemetry::LogFormat::Text);
+fn main() -> std::process::ExitCode {
     let flags = Flags::parse();
+    match run(&flags) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("sim: {error:#}\n").as_bytes());
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(flags: &Flags) -> anyhow::Result<()> {
+    if flags.trace {
+        kit::telemetry::start(kit::telemetry::LogFormat::Text);
+    }
     let mut found = 0_u64;
     for seed in flags.seed..flags.seed.saturating_add(flags.count) {
         let report = sim::run(seed, flags.bug)?;

@@ -21,7 +21,7 @@ use kit::{
     security::Keyring,
 };
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use tower::ServiceExt;
 
 fn keyring() -> Keyring {
@@ -130,4 +130,34 @@ async fn a_stop_finishes_the_requests_that_it_has_and_takes_no_more() {
     assert!(is_stopped);
     assert_eq!(answer.unwrap(), StatusCode::OK);
     assert!(matches!(get("/ready").await, Err(ClientError::Connection(_))));
+}
+
+#[tokio::test]
+async fn a_handler_is_finished_although_its_client_has_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (begun, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (goes, lifecycle) = (Arc::new(Notify::new()), Lifecycle::new());
+    let handler = {
+        let (begun, finished, goes) = (begun.clone(), finished.clone(), goes.clone());
+        async move || {
+            begun.notify_one();
+            goes.notified().await;
+            finished.notify_one();
+        }
+    };
+    lifecycle.spawn("http", server::serve(listener, Router::new().route("/", get(handler)), lifecycle.clone()));
+    let mut client = tokio::net::TcpStream::connect(address).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    begun.notified().await;
+    drop(client);
+    // By the time that another client has been served several times, the server has seen the first one go.
+    let other = Client::new(Arc::new(TcpConnect));
+    let limits = Limits { timeout: Duration::from_secs(5), answer_bytes_max: 1_024 };
+    for _ in 0..20 {
+        let uri = format!("http://{address}/other").parse::<Uri>().unwrap();
+        other.send(Method::GET, &uri, HeaderMap::new(), Bytes::new(), limits).await.unwrap();
+    }
+    goes.notify_one();
+    tokio::time::timeout(Duration::from_secs(5), finished.notified()).await.unwrap();
 }

@@ -2,17 +2,17 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo, response::IntoResponse};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    sync::Semaphore,
+    sync::{Semaphore, oneshot},
 };
 use tower::ServiceExt;
 
-use crate::{BoxFuture, Lifecycle};
+use crate::{BoxFuture, Lifecycle, Problem};
 
 /// The most connections served at once; more wait in the listener's queue.
 const CONNECTIONS_MAX: usize = 12_000;
@@ -78,10 +78,16 @@ pub async fn serve(mut listener: impl Listener, router: Router, lifecycle: Lifec
 }
 
 async fn serve_connection(stream: Box<dyn Stream>, peer: SocketAddr, router: Router, lifecycle: Lifecycle) {
+    let requests = lifecycle.clone();
     let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         let router = router.clone();
-        async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+        // A task of its own: a client that goes away must not leave a handler half done.
+        let (answer, answered) = oneshot::channel();
+        requests.spawn_request(async move {
+            let _ = answer.send(router.oneshot(request).await.unwrap_or_else(|never| match never {}));
+        });
+        async move { Ok::<_, Infallible>(answered.await.unwrap_or_else(|_| Problem::internal().into_response())) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
