@@ -17,9 +17,12 @@ export async function copyText(text) {
   }
 }
 
-/** Gives every block of code in `root` a button that copies it. */
+/** Gives every block of code in `root` a button in its corner that copies it. */
 export function addCopyButtons(root) {
   for (const block of root.querySelectorAll("pre > code")) {
+    const frame = document.createElement("div");
+    frame.className = "code";
+    block.parentElement.replaceWith(frame);
     const button = document.createElement("button");
     button.type = "button";
     button.className = "copy";
@@ -28,6 +31,6 @@ export function addCopyButtons(root) {
       button.textContent = (await copyText(block.textContent)) ? "Copied" : "Press Ctrl+C";
       setTimeout(() => { button.textContent = "Copy"; }, 1_600);
     });
-    block.parentElement.after(button);
+    frame.append(button, block.parentElement);
   }
 }

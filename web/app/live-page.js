@@ -21,6 +21,7 @@ const card = createOrderCard(byId("order"));
 const stage = createStage(byId("stage"));
 const timeline = createTimeline(byId("timeline"));
 const address = readAddress(window.location.href);
+const title = document.title;
 
 let orderId = null;
 let share = null;
@@ -30,7 +31,6 @@ let state = beginning();
 let feed = null;
 let lostAt = null;
 let isConnected = false;
-let isWatched = false;
 /** Whether the order had ended before this page was opened: then all of it is history. */
 let isHistory = false;
 let hasFailed = false;
@@ -95,7 +95,6 @@ async function findOrder() {
 }
 
 function watch() {
-  isWatched = true;
   feed = openFeed({
     connect: (after) => new WebSocket(liveUrl(window.location.href, orderId, after, share), SUBPROTOCOL),
     onEvent: take,
@@ -161,14 +160,16 @@ async function refresh() {
 function update() {
   if (hasFailed) return;
   const waiting = waitingFor(state);
-  card.show(state, view);
-  stage.update(state, { waiting: isConnected ? waiting : null, position: feed?.position ?? 0, connection: isConnected ? "shows it here" : "not connected" });
-  if (!isWatched || isConnected || waiting === null) timeline.wait(waiting);
-  else timeline.wait({ service: waiting.service, text: "The shop does not answer. Its events wait in the log; this page goes on when it is back" });
+  // The first connection is not missed while it is being made, and an order that has ended needs none.
+  const isAway = lostAt !== null && !isFinal(state);
+  card.show(state, view, isAway);
+  stage.update(state, { waiting, position: feed?.position ?? 0, isAway });
+  if (isAway) timeline.wait({ service: waiting.service, text: "No answer from the shop. This page goes on when it is back" }, true);
+  else timeline.wait(waiting);
   card.cancel.disabled = !isOwner || !isConnected || !card.canCancel();
   card.share.disabled = view === null;
   if (!address.scenario && state.scenario) card.again.href = `/scenario/${encodeURIComponent(state.scenario)}`;
-  if (orderId) document.title = `${HEADLINES[state.status]} · Cascade`;
+  if (orderId && state.events > 0) document.title = `${HEADLINES[state.status]} · ${title}`;
 }
 
 card.cancel.addEventListener("click", async () => {
@@ -185,7 +186,7 @@ card.cancel.addEventListener("click", async () => {
 
 card.share.addEventListener("click", async () => {
   const copied = await copyText(new URL(view.links.page, window.location.href).href);
-  card.notice(copied ? "Copied: a read-only link to this one order." : "The browser does not allow copying here.");
+  card.notice(copied ? "A read-only link to this one order is on the clipboard." : "The browser does not allow copying here.");
   setTimeout(() => card.notice(""), 4_000);
 });
 

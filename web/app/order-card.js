@@ -4,6 +4,7 @@ import { canCancel, explanation, HEADLINES, moneyText, steps } from "../lib/casc
 import { duration, money, shortId } from "../lib/format.js";
 
 const CONFETTI = 36;
+const AWAY = "The shop does not answer. The order waits, and nothing is lost.";
 
 export function createOrderCard(root) {
   const part = (id) => root.querySelector(`#${id}`);
@@ -19,13 +20,13 @@ export function createOrderCard(root) {
   }
   setInterval(tick, 90);
 
-  function show(next, view) {
+  function show(next, view, isAway) {
     state = next;
     const status = next.events === 0 && view ? view.status : next.status;
     setText(part("headline"), HEADLINES[status] ?? status);
     // While the customer waits to get out, the order itself says best for what.
     const waits = ["cancelling", "reversing"].includes(status) && view?.status === status && view.waiting_for;
-    setText(part("explanation"), waits ? `${sentenceCase(view.waiting_for)}.` : explanation(next));
+    setText(part("explanation"), isAway ? AWAY : waits ? `Waiting for ${view.waiting_for}.` : explanation(next));
     root.dataset.status = status;
     const lines = next.lines.length > 0 ? next.lines : view?.lines ?? [];
     setText(part("product"), lines.map((line) => `${line.quantity} × ${names.get(line.product_id) ?? line.product_id}`).join(", ") || "···");
@@ -75,10 +76,6 @@ function createStep() {
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
-}
-
-function sentenceCase(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 /** A short shower in the colours of the services that did it. */

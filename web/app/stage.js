@@ -38,16 +38,17 @@ export function createStage(root) {
       }), SPINE_MS);
     },
 
-    /** Says where each service stands; `waiting` is what the order waits for. */
-    update(state, { waiting, position, connection }) {
+    /** Says where each service stands; `waiting` is what the order waits for, `isAway` that the shop does not answer. */
+    update(state, { waiting, position, isAway }) {
+      root.classList.toggle("away", isAway);
       for (const [service, text] of Object.entries(stations(state))) {
         station[service].querySelector(".station-text").textContent = text;
       }
-      station.storefront.querySelector(".station-text").textContent = connection;
+      station.storefront.querySelector(".station-text").textContent = isAway ? "not connected" : "shows it here";
       for (const [service, element] of Object.entries(station)) {
-        element.classList.toggle("busy", waiting?.service === service);
+        element.classList.toggle("busy", !isAway && waiting?.service === service);
       }
-      spineText.textContent = state.events === 0 ? "no event yet" : `${count(state.events, "event")} kept · log position ${position}`;
+      spineText.textContent = state.events === 0 ? "no event yet" : `${count(state.events, "event")} kept · ${isAway ? "not connected" : `log position ${position}`}`;
     },
   };
 }

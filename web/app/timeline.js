@@ -45,9 +45,10 @@ export function createTimeline(list) {
     add,
 
     /** Shows what the order waits for, after the last event; nothing once it is final. */
-    wait(waiting) {
+    wait(waiting, isAway = false) {
       pending.hidden = waiting === null;
       if (waiting === null) return;
+      pending.classList.toggle("away", isAway);
       pending.dataset.service = waiting.service;
       pending.querySelector(".sentence").textContent = waiting.text;
     },

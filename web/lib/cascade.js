@@ -167,7 +167,7 @@ function cancelledBecause(state) {
   const back = state.refunded ? `The ${money(state.refunded)} went back in full.` : "No money was taken.";
   switch (state.reason) {
     case "payment_declined": return "The card was declined. No money was taken and nothing was sent.";
-    case "no_worker": return `No worker could be found after ${count(state.offers, "offer")}. ${back}`;
+    case "no_worker": return `No worker could be found${state.offers > 0 ? ` after ${count(state.offers, "offer")}` : ""}. ${back}`;
     case "customer_request": return `Called off by the customer. ${back}`;
     default: return `Nothing was sent. ${back}`;
   }
@@ -180,6 +180,7 @@ export function steps(state) {
   const under = ["en_route", "delivered"].includes(state.delivery);
   const reached = [state.events > 0, paid, found, under, state.delivery === "delivered"];
   const labels = ["Ordered", "Paid", "Worker found", "On the way", "Delivered"];
+  const failures = ["Not ordered", "Not paid", "No worker", "Not sent", "Not delivered"];
   const turns = ["", "", state.searches > 1 ? `search ${state.searches}` : "", state.attempts > 1 ? `attempt ${state.attempts}` : "", ""];
   const ending = state.status === "cancelled" || state.status === "reversing";
   let current = reached.indexOf(false);
@@ -187,7 +188,8 @@ export function steps(state) {
   return labels.map((label, index) => {
     let progress = reached[index] ? "done" : "todo";
     if (index === current) progress = ending ? "failed" : "now";
-    return { label, turn: turns[index], progress };
+    const failure = state.reason === "customer_request" ? "Called off" : failures[index];
+    return { label: progress === "failed" ? failure : label, turn: turns[index], progress };
   });
 }
 
@@ -210,7 +212,7 @@ export function moneyText({ payment, status }) {
 export function stations(state) {
   return {
     order: state.status === "starting" ? "waiting" : state.status.replaceAll("_", " "),
-    payment: PAYMENT[state.payment],
+    payment: state.payment === "captured" && state.status === "completed" ? "paid" : PAYMENT[state.payment],
     delivery: deliveryText(state),
   };
 }

@@ -25,7 +25,7 @@ test("a declined card ends the order with nothing taken", () => {
   const state = fold(DECLINED);
   assert.equal(explanation(state), "The card was declined. No money was taken and nothing was sent.");
   assert.deepEqual(progress(state), ["done", "failed", "todo", "todo", "todo"]);
-  assert.equal(stations(state).payment, "card declined");
+  assert.deepEqual([stations(state).payment, stations(fold(LONG_WAY)).payment], ["card declined", "paid"]);
 });
 
 test("an order without a worker returns the money before it ends", () => {
@@ -33,6 +33,17 @@ test("an order without a worker returns the money before it ends", () => {
   assert.equal(fold(NO_WORKER.slice(0, -2)).status, "reversing");
   assert.deepEqual([NO_WORKER, LONG_WAY, DECLINED, NO_WORKER.slice(0, 2)].map((events) => moneyText(fold(events))), ["returned", "paid", "not taken", "secured"]);
   assert.equal(waitingFor(fold(NO_WORKER.slice(0, -2))).service, "payment");
+});
+
+test("a step that was not reached is named for what did not happen", () => {
+  const failed = (events) => steps(fold(events)).find((step) => step.progress === "failed").label;
+  assert.deepEqual([DECLINED, NO_WORKER, CALLED_OFF].map(failed), ["Not paid", "No worker", "Called off"]);
+  assert.equal(steps(fold(LONG_WAY)).some((step) => step.label.startsWith("No")), false);
+});
+
+test("a search without any offer does not count offers", () => {
+  const events = NO_WORKER.filter((event) => !/SearchCompleted|DeclinedJob/.test(event.type));
+  assert.equal(explanation(fold(events)), "No worker could be found. The 24.90 EUR went back in full.");
 });
 
 test("an order that is called off stays in cancelling whatever delivery still says", () => {

@@ -27,6 +27,12 @@ test("an event of another version or of data that is not known is named, never h
   assert.equal(serviceOf({ source: "/delivery" }), "delivery");
 });
 
+test("a search that is given up counts the offers that were made, if any", () => {
+  const given = (offers) => sentenceOf({ type: "cascade.WorkerSearchExhausted.v1", data: { offers, reason: "deadline" } });
+  assert.equal(given(0), "No worker could be found: the time is up");
+  assert.equal(given(2), "No worker could be found after 2 offers: the time is up");
+});
+
 test("a reason that is not known is shown as it came", () => {
   assert.equal(sentenceOf({ type: "cascade.OrderCancelled.v1", data: { reason: "act_of_god" } }), "The order is cancelled: act of god");
 });

@@ -37,7 +37,7 @@ enum Task {
     Test {
         /// Only what fits the inner loop: no processes, no browser, no simulation.
         scope: Option<Scope>,
-        /// Installs what the tests need first (as root, with apt-get).
+        /// Installs what the tests need first (as root, with apt-get, rustup and npm).
         #[arg(long)]
         install: bool,
     },

@@ -1,7 +1,7 @@
 //! What the tests need installed.
 
 use std::{
-    env,
+    env, fs,
     os::unix::fs::MetadataExt,
     path::Path,
     process::{Command, Stdio},
@@ -22,7 +22,12 @@ enum Origin {
     Debian(&'static str),
     /// A component of the Rust toolchain.
     Rustup(&'static str),
+    /// A package of npm's, in this version, in a folder of the project that git ignores.
+    Npm(&'static str),
 }
+
+/// Where packages of npm's are kept, below the workspace's root.
+const TESTBED: &str = ".testbed";
 
 /// What the inner loop needs.
 pub(crate) const QUICK: &[Tool] = &[FORMATTER, LINTER];
@@ -35,6 +40,8 @@ pub(crate) const ALL: &[Tool] = &[
     Tool { program: "chromium", origin: Origin::Debian("chromium") },
     Tool { program: "chromedriver", origin: Origin::Debian("chromium-driver") },
     Tool { program: "strace", origin: Origin::Debian("strace") },
+    Tool { program: "npm", origin: Origin::Debian("npm") },
+    Tool { program: "axe-core", origin: Origin::Npm("4.14.1") },
 ];
 
 const FORMATTER: Tool = Tool { program: "cargo-fmt", origin: Origin::Rustup("rustfmt") };
@@ -63,6 +70,7 @@ fn describe(missing: &[Tool]) -> String {
     let each = missing.iter().map(|tool| match tool.origin {
         Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
+        Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
 }
@@ -83,23 +91,39 @@ fn is_there(tool: &Tool) -> bool {
             version.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             version.status().is_ok_and(|status| status.success())
         }
+        Origin::Npm(version) => {
+            let description = crate::root().join(TESTBED).join("node_modules").join(tool.program).join("package.json");
+            fs::read_to_string(description).is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
+        }
     }
 }
 
 fn install(missing: &[Tool]) -> anyhow::Result<()> {
-    let (mut packages, mut components) = (Vec::new(), Vec::new());
+    let (mut packages, mut components, mut modules) = (Vec::new(), Vec::new(), Vec::new());
     for tool in missing {
         match tool.origin {
             Origin::Debian(package) => packages.push(package),
             Origin::Rustup(component) => components.push(component),
+            Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
         }
     }
     if !components.is_empty() {
         run(Command::new("rustup").args(["component", "add"]).args(components))?;
     }
-    if packages.is_empty() {
-        return Ok(());
+    if !packages.is_empty() {
+        install_packages(missing, &packages)?;
     }
+    // After the packages: npm may be one of them.
+    if !modules.is_empty() {
+        let folder = crate::root().join(TESTBED);
+        fs::create_dir_all(&folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
+        let quiet = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"];
+        run(Command::new("npm").args(quiet).arg(&folder).args(modules))?;
+    }
+    Ok(())
+}
+
+fn install_packages(missing: &[Tool], packages: &[&str]) -> anyhow::Result<()> {
     if !is_root() {
         bail!("{}; only root can install it: `apt-get install {}`", describe(missing), packages.join(" "));
     }
@@ -132,11 +156,12 @@ mod tests {
     #[test]
     fn all_that_is_missing_is_named_in_one_line() {
         let other = Tool { program: "no-such-cargo-command", origin: Origin::Rustup("no-such-component") };
-        let error = provide(&[PRESENT, ABSENT, other], false).unwrap_err().to_string();
+        let module = Tool { program: "no-such-module", origin: Origin::Npm("1.2.3") };
+        let error = provide(&[PRESENT, ABSENT, other, module], false).unwrap_err().to_string();
         assert_eq!(
             error,
             "missing: no-such-program-anywhere (Debian package no-such-package), no-such-cargo-command \
-             (rustup component no-such-component); run `cargo xtask test --install` as root"
+             (rustup component no-such-component), no-such-module (npm package, version 1.2.3); run `cargo xtask test --install` as root"
         );
     }
 
