@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Up(Flags),
 }
 
-/// Flags of `cascade up`. Each may also stand in the configuration file, or in the environment as `CASCADE_<NAME>`.
+/// Flags of `cascade up`. Each may also stand in the configuration file, or in the environment as `CASCADE_<NAME>`, with underscores.
 #[derive(Debug, Default, Args, Serialize)]
 pub(crate) struct Flags {
     /// The folder that holds everything durable [default: cascade-data].
@@ -54,8 +54,8 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
 
-    /// Names beside `localhost` that the shop answers to, in requests' `Host`.
-    #[arg(long = "allow-host", value_name = "NAME")]
+    /// Names beside `localhost` that the shop answers to, in requests' `Host`; separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) allowed_hosts: Vec<String>,
 

@@ -12,15 +12,38 @@ use anstyle::{AnsiColor, Color, Style};
 use broker::engine::LogEngine;
 use contract::{Event, OrderId};
 use kit::{Envelope, Lifecycle, Position, Recorded, telemetry::LogFormat};
-use tokio::time::Instant;
+use tokio::{sync::oneshot, time::Instant};
 
 /// How many lines a second are shown; the rest of the second is summed up in one.
 const LINES_PER_S_MAX: u32 = 200;
+/// How long a stop waits for the last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
 /// How many events are read at once.
 const READ_MAX: usize = 256;
 
-/// Shows what is appended after `after`, until the lifecycle halts.
-pub(crate) async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format: LogFormat, lifecycle: Lifecycle) {
+/// Ends when the last line was shown.
+pub(crate) struct Shown(oneshot::Receiver<()>);
+
+impl Shown {
+    /// Waits for the last line, but not for a terminal that has stalled.
+    pub(crate) async fn wait(self) {
+        let _ = tokio::time::timeout(LAST_LINES, self.0).await;
+    }
+}
+
+/// Shows what is appended after `after`, until the lifecycle halts, on a thread that nobody else waits for.
+pub(crate) fn start(engine: Arc<dyn LogEngine>, after: Position, format: LogFormat, lifecycle: Lifecycle) -> std::io::Result<Shown> {
+    let (done, shown) = oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    let thread = std::thread::Builder::new().name(String::from("terminal"));
+    thread.spawn(move || {
+        runtime.block_on(show(engine, after, format, lifecycle));
+        let _ = done.send(());
+    })?;
+    Ok(Shown(shown))
+}
+
+async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format: LogFormat, lifecycle: Lifecycle) {
     let mut tail = engine.tail();
     let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let mut budget = Budget::new();

@@ -42,7 +42,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
         // The port first: if it is taken, nothing else is touched.
         let (listeners, address) = listen(settings).await?;
         let lifecycle = Lifecycle::new();
-        let router = open(settings, address, &lifecycle).await?;
+        let (router, shown) = open(settings, address, &lifecycle).await?;
         for listener in listeners {
             lifecycle.spawn("http", server::serve(listener, router.clone(), lifecycle.clone()));
         }
@@ -58,6 +58,7 @@ pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
             // At once means at once: everything durable is on disk at any instant.
             () = signals.next() => std::process::exit(EXIT_INTERRUPTED),
         };
+        shown.wait().await;
         match lifecycle.failure() {
             Some(failure) => bail!("{failure}"),
             None if !is_stopped => bail!("not everything ended within {} s; nothing durable is lost", STOP_DEADLINE.as_secs()),
@@ -80,8 +81,8 @@ async fn listen(settings: &Settings) -> anyhow::Result<(Vec<TcpListener>, Socket
     Ok((listeners, address))
 }
 
-/// Starts all services and gives the one router that stands in front of them.
-async fn open(settings: &Settings, address: SocketAddr, lifecycle: &Lifecycle) -> anyhow::Result<Router> {
+/// Starts all services and gives the one router that stands in front of them, and the end of the terminal log.
+async fn open(settings: &Settings, address: SocketAddr, lifecycle: &Lifecycle) -> anyhow::Result<(Router, terminal::Shown)> {
     let (environment, folder) = (Environment::real()?, &settings.data_dir);
     std::fs::create_dir_all(folder).with_context(|| format!("data folder `{}` cannot be made", folder.display()))?;
     let keyring = Keyring::load_or_create(&folder.join("secret"), &environment.ids)?;
@@ -98,7 +99,7 @@ async fn open(settings: &Settings, address: SocketAddr, lifecycle: &Lifecycle) -
     // The terminal shows what happens from now on.
     let engine = broker.engine().clone();
     let after = engine.bounds().await?.last;
-    lifecycle.spawn_writer(environment.writers, "terminal", terminal::show(engine, after, settings.log_format, lifecycle.clone()))?;
+    let shown = terminal::start(engine, after, settings.log_format, lifecycle.clone())?;
 
     subscribe(&broker, &orders).await?;
     subscribe(&broker, &payments).await?;
@@ -111,7 +112,7 @@ async fn open(settings: &Settings, address: SocketAddr, lifecycle: &Lifecycle) -
         .merge(storefront::router(storefront))
         .merge(health::routes(lifecycle.clone()));
     let gate = Gate { keyring, is_playground: settings.is_playground(), hosts: settings.allowed_hosts.clone() };
-    Ok(kit::http::finish(router, Arc::new(gate), &environment))
+    Ok((kit::http::finish(router, Arc::new(gate), &environment), shown))
 }
 
 async fn subscribe<M: Machine>(broker: &Broker, service: &Service<M>) -> anyhow::Result<()> {

@@ -1,4 +1,5 @@
 //! kill -9 at any instant, and a stop in order: nothing acknowledged is lost, nothing is done twice.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test fails by a panic, and waits by the real clock")]
 
 mod shop;
 
@@ -14,7 +15,7 @@ use std::{
 
 use axum::http::StatusCode;
 use rusqlite::{Connection, OpenFlags};
-use shop::{Customer, Shop, name_of};
+use shop::{Customer, Shop, let_time_pass, name_of};
 
 /// How many times the shop is killed.
 const KILLS: u32 = 8;
@@ -81,16 +82,16 @@ async fn killed_at_any_instant_the_shop_ends_every_acknowledged_order_once() {
                                 break;
                             }
                             Err(_) if is_over.load(Ordering::SeqCst) => return,
-                            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                            Err(_) => let_time_pass(Duration::from_millis(20), "the shop starts again").await,
                         }
                     }
-                    tokio::time::sleep(Duration::from_millis(15)).await;
+                    let_time_pass(Duration::from_millis(15), "a buyer thinks").await;
                 }
             })
         })
         .collect();
     for kill in 0..KILLS {
-        tokio::time::sleep(Duration::from_millis(120 + 77 * u64::from(kill))).await;
+        let_time_pass(Duration::from_millis(120 + 77 * u64::from(kill)), "orders are under way at the kill").await;
         shop.kill();
         shop.restart();
     }
@@ -174,7 +175,7 @@ async fn a_stop_in_order_loses_no_request_and_no_cascade() {
             })
         })
         .collect();
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    let_time_pass(Duration::from_millis(400), "requests are under way at the stop").await;
     stopping.store(true, Ordering::SeqCst);
     let asked = Instant::now();
     shop.signal("TERM");
@@ -200,9 +201,9 @@ async fn the_second_signal_leaves_at_once() {
     let mut slow = tokio::net::TcpStream::connect(("127.0.0.1", shop.port())).await.unwrap();
     let head = b"POST /api/orders HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{";
     tokio::io::AsyncWriteExt::write_all(&mut slow, head).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let_time_pass(Duration::from_millis(200), "the request's head arrives").await;
     shop.signal("INT");
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let_time_pass(Duration::from_millis(300), "the stop waits for the request").await;
     let asked = Instant::now();
     shop.signal("INT");
     assert!(!shop.wait().success());

@@ -1,4 +1,5 @@
 //! A thousand seeds are clean, and each planted bug is found among them.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by a panic, and says what it found")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -1,5 +1,22 @@
 //! The shop as its users meet it: the real binary, in a folder and on a port of its own.
-#![allow(dead_code, reason = "each test target uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "helpers of tests may fail as tests do, and this world's clock is real"
+)]
+
+/// The shop's stores, read from outside as an auditor would.
+pub mod books;
+
+/// Events as they happen, as a browser gets them.
+pub mod live;
+
+/// Bytes on a socket: for requests that no HTTP client would send.
+pub mod raw;
 
 use std::{
     io::{BufRead, BufReader, Read},
@@ -125,6 +142,18 @@ pub fn run_to_end(command: &mut Command) -> (ExitStatus, String) {
     (status, said)
 }
 
+/// Looks until there is what was looked for, named `what`; gives it.
+pub async fn wait_until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "still not: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn pause() {
     std::thread::park_timeout(Duration::from_millis(5));
 }
@@ -159,6 +188,11 @@ impl Customer {
         let cookie = answer.headers.get(header::SET_COOKIE).unwrap().to_str().unwrap();
         customer.cookie = Some(HeaderValue::try_from(cookie.split(';').next().unwrap()).unwrap());
         customer
+    }
+
+    /// The same with another session.
+    pub fn with_cookie(self, cookie: Option<&HeaderValue>) -> Self {
+        Self { cookie: cookie.cloned(), ..self }
     }
 
     pub fn cookie(&self) -> Option<&HeaderValue> {
@@ -204,6 +238,37 @@ impl Customer {
         Ok(answer.json.get("order_id").unwrap().as_str().unwrap().to_owned())
     }
 
+    /// Runs a scenario; gives its order's id.
+    pub async fn run(&self, scenario: u32) -> String {
+        let answer = self.post(&format!("/api/scenarios/{scenario}/runs"), "").await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{answer:?}");
+        answer.json.get("order_id").unwrap().as_str().unwrap().to_owned()
+    }
+
+    /// Asks for the order to be cancelled.
+    pub async fn cancel(&self, order_id: &str) -> Answer {
+        self.send(Method::POST, &format!("/api/orders/{order_id}/cancel"), &[], "").await.unwrap()
+    }
+
+    pub async fn delete(&self, order_id: &str) -> Answer {
+        self.send(Method::DELETE, &format!("/api/orders/{order_id}"), &[], "").await.unwrap()
+    }
+
+    /// Waits until the order is `status`.
+    pub async fn wait_until_status(&self, order_id: &str, status: &str) {
+        wait_until(&format!("order {order_id} is {status}"), async || (self.status(order_id).await == status).then_some(())).await;
+    }
+
+    /// Waits until the order has ended and its last event is in the log; gives all of them.
+    pub async fn all_events_of(&self, order_id: &str) -> Vec<Value> {
+        self.end_of(order_id).await;
+        wait_until(&format!("the last event of {order_id}"), async || {
+            let events = self.events_of(order_id).await;
+            events.last().is_some_and(live::is_end).then_some(events)
+        })
+        .await
+    }
+
     pub async fn status(&self, order_id: &str) -> String {
         let answer = self.get(&format!("/api/orders/{order_id}")).await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
@@ -234,4 +299,9 @@ impl Customer {
 /// An event's bare name, e.g. `OrderCreated`.
 pub fn name_of(event: &Value) -> &str {
     event.get("type").unwrap().as_str().unwrap().split('.').nth(1).unwrap()
+}
+
+/// Lets time go by where time itself is the matter: `why` says what happens meanwhile.
+pub async fn let_time_pass(duration: Duration, _why: &str) {
+    tokio::time::sleep(duration).await;
 }

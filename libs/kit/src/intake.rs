@@ -13,7 +13,10 @@ use axum::{
 };
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use crate::{
     BoxFuture, Clock, Envelope, Machine, Position, Problem, Recorded,
@@ -46,7 +49,10 @@ impl<M: Machine> Intake<M> {
         let Some((key, input)) = reaction else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
         let job = Job::Event { event: recorded.event.clone(), key, input, answer };
-        self.urgent.try_send(job).map_err(|_| EventFault { status: 429, reason: String::from("too many events are waiting") })?;
+        self.urgent.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => EventFault { status: 429, reason: String::from("too many events are waiting") },
+            TrySendError::Closed(_) => EventFault::stopping(),
+        })?;
         Ok(Some(answered))
     }
 }
@@ -62,7 +68,7 @@ impl<M: Machine> Sink for Intake<M> {
                     Ok(None) => None,
                     Ok(Some(answered)) => match answered.await {
                         Ok(answer) => answer.err(),
-                        Err(_) => Some(EventFault { status: 503, reason: String::from("the service is stopping") }),
+                        Err(_) => Some(EventFault::stopping()),
                     },
                     Err(fault) => Some(fault),
                 };

@@ -39,6 +39,7 @@ pub(crate) async fn run(
     relayed: mpsc::UnboundedSender<Vec<i64>>,
     environment: Environment,
     lifecycle: Lifecycle,
+    service: &'static str,
 ) {
     let mut queue = VecDeque::new();
     let mut parked = BTreeSet::new();
@@ -81,7 +82,7 @@ pub(crate) async fn run(
             }
             Err(PublishError::Unavailable(reason)) => {
                 if failures == 0 {
-                    tracing::warn!(reason, "the broker cannot be reached; events wait and are sent again");
+                    tracing::warn!(service, reason, "the broker cannot be reached; events wait and are sent again");
                 }
                 failures = failures.saturating_add(1);
                 0

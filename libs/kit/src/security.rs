@@ -27,12 +27,12 @@ const SIGNATURE_AGE_MS_MAX: i64 = 5 * 60 * 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The file cannot be read or made.
-    #[error("secret file `{path}`: {source}")]
+    #[error("secret file `{path}`: {cause}")]
     File {
         /// The file.
         path: PathBuf,
         /// What the operating system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file does not hold a secret.
     #[error("secret file `{path}` must hold exactly 64 hexadecimal digits")]
@@ -71,7 +71,7 @@ impl Keyring {
     /// # Errors
     /// See [`SecretError`].
     pub fn load_or_create(path: &Path, ids: &Ids) -> Result<Self, SecretError> {
-        let failed = |source| SecretError::File { path: path.into(), source };
+        let failed = |cause| SecretError::File { path: path.into(), cause };
         if !path.exists() {
             let mut root = [0; SECRET_BYTES];
             ids.fill(&mut root);
@@ -96,7 +96,7 @@ impl Keyring {
     /// # Errors
     /// See [`SecretError`].
     pub fn load(path: &Path) -> Result<Self, SecretError> {
-        let failed = |source| SecretError::File { path: path.into(), source };
+        let failed = |cause| SecretError::File { path: path.into(), cause };
         let mut file = File::open(path).map_err(failed)?;
         if file.metadata().map_err(failed)?.permissions().mode() & 0o077 != 0 {
             return Err(SecretError::Exposed { path: path.into() });
@@ -137,6 +137,13 @@ impl Keyring {
     pub fn open_service_token(&self, token: &str) -> Option<String> {
         let (name, tag) = token.rsplit_once('.')?;
         self.is_tag(tag, "service", &[name]).then(|| name.to_owned())
+    }
+
+    /// A hash of `bytes` that nobody without the secret can guess from what they hold.
+    pub fn fingerprint(&self, bytes: &[u8]) -> [u8; 32] {
+        let mut mac = self.mac("fingerprint");
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
     }
 
     /// Signs a delivery after the Standard Webhooks scheme: `v1,` and the tag of `id.seconds.body`.

@@ -59,11 +59,11 @@ impl<M: Machine> Clone for Handle<M> {
 /// Makes a repeated command find what its first run did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Idempotency {
-    /// Whose keys these are, e.g. the customer.
-    pub scope: String,
+    /// Whose keys these are, e.g. the customer. The key is looked for in each of them, and kept in all.
+    pub scopes: Vec<String>,
     /// The client's key.
     pub key: String,
-    /// A hash of the request: another request under the same key is refused.
+    /// A keyed hash of the request: another request under the same key is refused.
     pub fingerprint: [u8; 32],
 }
 
@@ -152,9 +152,9 @@ impl<M: Machine> Service<M> {
             effects,
             outbox_rows: outbox_rows.clone(),
         })?;
-        let no_thread = |source| StoreError::Folder { path: folder.into(), source };
+        let no_thread = |cause| StoreError::Folder { path: folder.into(), cause };
         lifecycle.spawn_writer(environment.writers, M::NAME, writer.run()).map_err(no_thread)?;
-        lifecycle.spawn("relay", relay::run(outbox_in, publisher, relayed, environment.clone(), lifecycle.clone()));
+        lifecycle.spawn("relay", relay::run(outbox_in, publisher, relayed, environment.clone(), lifecycle.clone(), M::NAME));
         lifecycle.spawn("effects", effects::run(machine.clone(), effects_in, urgent.clone(), lifecycle.clone()));
         let shared =
             Shared { machine, environment: environment.clone(), lifecycle: lifecycle.clone(), readers, commands, urgent, outbox_rows };

@@ -30,12 +30,12 @@ const READ_BUSY_MS: u64 = 2_000;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The folder cannot be made or written.
-    #[error("data folder `{path}` cannot be used: {source}")]
+    #[error("data folder `{path}` cannot be used: {cause}")]
     Folder {
         /// The folder.
         path: PathBuf,
         /// What the operating system says.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Another process has the store.
     #[error("data folder `{path}` is in use by another process")]
@@ -73,9 +73,23 @@ pub enum StoreError {
         /// What is wrong.
         reason: String,
     },
+    /// The file cannot be opened as a store.
+    #[error("store `{path}` cannot be opened: {cause}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        cause: rusqlite::Error,
+    },
     /// SQLite failed.
     #[error("store failed: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
 }
 
 impl StoreError {
@@ -127,17 +141,21 @@ impl Store {
     /// # Errors
     /// See [`StoreError`].
     pub fn open_layered(folder: &Path, name: &str, layers: &[(&str, &[&str])], durability: Durability) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder).map_err(|source| StoreError::Folder { path: folder.into(), source })?;
+        std::fs::create_dir_all(folder).map_err(|cause| StoreError::Folder { path: folder.into(), cause })?;
         let lock = lock(folder, name)?;
         let path = folder.join(format!("{name}.db"));
         let mut connection = Connection::open(&path).map_err(|error| match error.sqlite_error_code() {
-            Some(ErrorCode::CannotOpen) => StoreError::Folder { path: folder.into(), source: std::io::Error::other(error.to_string()) },
+            Some(ErrorCode::CannotOpen) => StoreError::Folder { path: folder.into(), cause: std::io::Error::other(error.to_string()) },
             _ => error.into(),
         })?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
-        make_durable(&connection, &path, durability)?;
+        let unreadable = |error| match error {
+            StoreError::Sqlite(cause) => StoreError::Unreadable { path: path.clone(), cause },
+            other => other,
+        };
+        make_durable(&connection, &path, durability).map_err(unreadable)?;
         for (layer, migrations) in layers {
-            migrate(&mut connection, &path, layer, migrations)?;
+            migrate(&mut connection, &path, layer, migrations).map_err(unreadable)?;
         }
         let readers = Readers { path: Arc::from(path), idle: Arc::default() };
         Ok(Self { connection, readers, _lock: lock })
@@ -159,7 +177,7 @@ pub enum Durability {
 }
 
 fn lock(folder: &Path, name: &str) -> Result<File, StoreError> {
-    let unusable = |source: std::io::Error| StoreError::Folder { path: folder.into(), source };
+    let unusable = |cause: std::io::Error| StoreError::Folder { path: folder.into(), cause };
     let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock"))).map_err(unusable)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
@@ -241,7 +259,7 @@ impl Checkpoints {
                     }
                 }
             };
-            let unusable = |source| StoreError::Folder { path: store.readers.path.to_path_buf(), source };
+            let unusable = |cause| StoreError::Folder { path: store.readers.path.to_path_buf(), cause };
             lifecycle.spawn_writer(environment.writers, name, task).map_err(unusable)?;
         }
         Ok(Self { wanted, commits: 0 })

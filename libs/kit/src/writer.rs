@@ -73,6 +73,11 @@ pub(crate) struct EventFault {
 }
 
 impl EventFault {
+    /// Not any more; after the next start.
+    pub(crate) fn stopping() -> Self {
+        Self { status: 503, reason: String::from("the service is stopping") }
+    }
+
     /// It can never be applied.
     pub(crate) fn refused(reason: String) -> Self {
         Self { status: 422, reason }

@@ -1,4 +1,5 @@
 //! What stands around every route.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::{sync::Arc, time::Duration};
 
@@ -114,7 +115,7 @@ async fn a_stop_finishes_the_requests_that_it_has_and_takes_no_more() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     let lifecycle = Lifecycle::new();
     let slow = Router::new()
-        .route("/slow", get(async || tokio::time::sleep(Duration::from_millis(300)).await))
+        .route("/slow", get(async || let_time_pass(Duration::from_millis(300), "the stop begins meanwhile").await))
         .merge(health::routes(lifecycle.clone()));
     lifecycle.spawn("http", server::serve(listener, slow, lifecycle.clone()));
     let client = Client::new(Arc::new(TcpConnect));
@@ -160,4 +161,8 @@ async fn a_handler_is_finished_although_its_client_has_gone() {
     }
     goes.notify_one();
     tokio::time::timeout(Duration::from_secs(5), finished.notified()).await.unwrap();
+}
+
+async fn let_time_pass(duration: Duration, _why: &str) {
+    tokio::time::sleep(duration).await;
 }

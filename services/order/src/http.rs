@@ -70,13 +70,13 @@ async fn create_order(
     body: Body<api::NewOrder>,
 ) -> Result<Response, Problem> {
     let gate = known(gate)?;
-    let idempotency = headers::idempotency(&headers, &caller, &body.bytes)?;
-    let scenario = headers::scenario(&headers, &gate)?;
-    let (lines, recipient) = new_order::check(body.value)?;
     let owner = match caller.owner() {
         Some(owner) => customer(owner)?,
         None => customer(&format!("guest-{}", orders.new_uuid().simple()))?,
     };
+    let idempotency = headers::idempotency(&headers, &caller, &owner, &gate, &body.bytes)?;
+    let scenario = headers::scenario(&headers, &gate)?;
+    let (lines, recipient) = new_order::check(body.value)?;
     let context = context(&owner, scenario.as_deref(), headers::trace(&headers, &orders));
     let command = domain::Input::Create(domain::NewOrder { owner: owner.clone(), lines, recipient, scenario });
     let key = Key(OrderId::new(orders.new_uuid()));

@@ -64,11 +64,14 @@ async fn show_scenario(
     GateOf(gate): GateOf,
     caller: Caller,
     Params(number): Params<String>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let gate = gate.ok_or_else(Problem::internal)?;
     let visitor = Visitor::of(&storefront, &gate, &caller);
     let mut response = match (scenarios::find(&number), wants(&headers)) {
+        // Asking what a GET would answer must not do what it does.
+        (Some(_), Wants::Json) if method != Method::GET => Json(()).into_response(),
         (Some(scenario), Wants::Json) => {
             refuse_accidents(&headers)?;
             run(&storefront, &gate, visitor, scenario, &headers).await?

@@ -52,7 +52,7 @@ pub const CATALOGUE: &[Scenario] = &[
             "Every second worker says no: the search goes round until one accepts.",
             "One delivery in ten is given up on the way: the search starts again with the next attempt.",
         ],
-        // The odds may also exhaust the search, rarely: ten refusals in a row.
+        // The odds may also exhaust the search, very rarely: the limits of delivery are generous.
         ends: &[End::Completed, End::CancelledPaymentDeclined, End::CancelledNoWorker],
     },
     Scenario {

@@ -215,7 +215,7 @@ impl<'a, M: Machine> OpenBatch<'a, M> {
     fn work_out(&mut self, key: &M::Key, input: &M::Input, context: &Context) -> Result<Changes<M>, Stop<M::Refusal>> {
         let mut changes = Changes { entities: BTreeMap::new(), events: Vec::new(), timers: Vec::new(), effects: Vec::new(), erases: false };
         let mut inputs = VecDeque::from([Tell::<M> { key: key.clone(), input: input.clone(), context: context.clone() }]);
-        for _ in 0..TELLS_MAX {
+        for _ in 0..=TELLS_MAX {
             let Some(Tell { key, input, context }) = inputs.pop_front() else { return Ok(changes) };
             let step = self.decide(&changes, &key, &input)?;
             let tells = self.add(&mut changes, &key, step, &context)?;

@@ -235,17 +235,17 @@ pub(super) struct Known<K> {
 }
 
 pub(super) fn find_idempotency<M: Machine>(db: &Connection, idempotency: &Idempotency) -> Result<Option<Known<M::Key>>, StoreError> {
-    let sql = "select fingerprint, kind, entity from idempotency where scope = $1 and key = $2";
-    let row: Option<(String, String, String)> = db
-        .prepare_cached(sql)?
-        .query_row([&idempotency.scope, &idempotency.key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    row.map(|(fingerprint, kind, entity)| {
-        let key =
-            M::Key::parse(&kind, &entity).ok_or_else(|| bad_row("idempotency", &idempotency.key, "entity", "no entity has this id"))?;
-        Ok(Known { key, is_same_request: fingerprint == hex(&idempotency.fingerprint) })
-    })
-    .transpose()
+    let mut statement = db.prepare_cached("select fingerprint, kind, entity from idempotency where scope = $1 and key = $2")?;
+    for scope in &idempotency.scopes {
+        let row: Option<(String, String, String)> =
+            statement.query_row([scope, &idempotency.key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
+        if let Some((fingerprint, kind, entity)) = row {
+            let no_such_entity = || bad_row("idempotency", &idempotency.key, "entity", "no entity has this id");
+            let key = M::Key::parse(&kind, &entity).ok_or_else(no_such_entity)?;
+            return Ok(Some(Known { key, is_same_request: fingerprint == hex(&idempotency.fingerprint) }));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn insert_idempotency<M: Machine>(
@@ -255,8 +255,10 @@ pub(super) fn insert_idempotency<M: Machine>(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let sql = "insert into idempotency (scope, key, fingerprint, kind, entity, created_ms) values ($1, $2, $3, $4, $5, $6)";
-    let fingerprint = hex(&idempotency.fingerprint);
-    db.prepare_cached(sql)?.execute(params![idempotency.scope, idempotency.key, fingerprint, key.table(), key.id(), now.as_ms()])?;
+    let (mut statement, fingerprint) = (db.prepare_cached(sql)?, hex(&idempotency.fingerprint));
+    for scope in &idempotency.scopes {
+        statement.execute(params![scope, idempotency.key, fingerprint, key.table(), key.id(), now.as_ms()])?;
+    }
     Ok(())
 }
 

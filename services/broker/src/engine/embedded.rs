@@ -8,7 +8,7 @@ use std::{
 use kit::{
     BoxFuture, Envelope, Environment, Lifecycle, Position, Recorded,
     envelope::EVENT_BYTES_MAX,
-    store::{Durability, Readers, Store, StoreError},
+    store::{Checkpoints, Durability, Readers, Store, StoreError},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -57,12 +57,14 @@ impl Embedded {
         let durability = if environment.disk.is_durable() { Durability::Full } else { Durability::ProcessOnly };
         let store = Store::open(folder, "broker", store::MIGRATIONS, durability)?;
         let last = store::bounds(&store.connection)?.last;
+        let checkpoints = Checkpoints::start(&store, "log checkpoints", environment, lifecycle)?;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let (tail_sender, tail) = tail::tail(last);
         let ring = Arc::new(Mutex::new(Ring::after(last)));
         let (readers, users) = (store.readers(), TaskTracker::new());
         let writer = Writer {
             store,
+            checkpoints,
             queue,
             last,
             ring: ring.clone(),
@@ -74,7 +76,7 @@ impl Embedded {
         };
         lifecycle
             .spawn_writer(environment.writers, "log writer", writer.run())
-            .map_err(|source| StoreError::Folder { path: folder.into(), source })?;
+            .map_err(|cause| StoreError::Folder { path: folder.into(), cause })?;
         Ok(Self { jobs, readers, ring, tail, users })
     }
 

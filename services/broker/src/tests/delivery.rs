@@ -59,7 +59,7 @@ impl Subscriber {
     async fn until(&self, total: i64) {
         let all = async {
             while self.total() < total {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                let_time_pass(Duration::from_millis(5)).await;
             }
         };
         tokio::time::timeout(Duration::from_secs(3_600), all).await.expect("everything arrives in the end");
@@ -84,7 +84,7 @@ impl Sink for Subscriber {
                     }
                 }
                 Temper::Moody => {
-                    tokio::time::sleep(Duration::from_millis(self.ids.up_to(20))).await;
+                    let_time_pass(Duration::from_millis(self.ids.up_to(20))).await;
                     match self.ids.up_to(29) {
                         0 => return failed(Some(503)),
                         1 => return failed(None),
@@ -142,9 +142,9 @@ fn after_any_crashes_every_acknowledged_event_arrives_in_sequence() {
                     publisher.publish(&events).await.unwrap();
                     // As a relay does that did not hear the answer.
                     publisher.publish(&events).await.unwrap();
-                    tokio::time::sleep(Duration::from_millis(dice.up_to(50))).await;
+                    let_time_pass(Duration::from_millis(dice.up_to(50))).await;
                 }
-                tokio::time::sleep(Duration::from_millis(dice.up_to(3_000))).await;
+                let_time_pass(Duration::from_millis(dice.up_to(3_000))).await;
                 if life == 7 {
                     subscriber.until(counts.values().sum()).await;
                 } else if dice.up_to(2) == 0 {
@@ -168,7 +168,7 @@ fn one_lane_that_fails_does_not_hold_up_the_others_and_catches_up_in_sequence() 
         broker.publisher().publish(&events).await.unwrap();
         subscriber.until(500).await;
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-        tokio::time::sleep(Duration::from_secs(120)).await;
+        let_time_pass(Duration::from_secs(120)).await;
         let status = broker.subscription("tester").unwrap().status;
         assert_eq!((status.state, status.lanes_set_aside, status.lag_events, status.dead_letters), (State::Running, 1, 0, 0));
         assert_eq!(status.last_error.and_then(|error| error.status), Some(500));
@@ -182,7 +182,7 @@ fn one_lane_that_fails_does_not_hold_up_the_others_and_catches_up_in_sequence() 
         subscriber.until(1_000).await;
         broker.publisher().publish(&[numbered("bad", 501)]).await.unwrap();
         subscriber.until(1_001).await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        let_time_pass(Duration::from_secs(5)).await;
         assert_eq!(broker.subscription("tester").unwrap().status.lanes_set_aside, 0);
     });
 }
@@ -202,7 +202,7 @@ fn what_was_saved_at_a_stop_is_not_delivered_again() {
     live(async {
         let (broker, _lifecycle) = start(folder.path(), &environment(2)).await;
         broker.attach("tester", [TYPE], 1, subscriber.clone()).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        let_time_pass(Duration::from_secs(10)).await;
         assert_eq!(*subscriber.deliveries.lock().unwrap(), deliveries);
         let status = broker.subscription("tester").unwrap().status;
         assert_eq!((status.lag_events, status.state), (0, State::Running));
@@ -218,20 +218,20 @@ fn a_poisonous_event_becomes_a_dead_letter_and_its_lane_waits_behind_it_also_aft
         let events: Vec<_> = (1..=20).flat_map(|n| [numbered("bad", n), numbered("good", n)]).collect();
         broker.publisher().publish(&events).await.unwrap();
         subscriber.until(20).await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        let_time_pass(Duration::from_secs(3)).await;
     });
     *subscriber.temper.lock().unwrap() = Temper::Fine;
     live(async {
         let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
         broker.attach("tester", [TYPE], 1, subscriber.clone()).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(200)).await;
+        let_time_pass(Duration::from_secs(200)).await;
         assert_eq!(subscriber.total(), 20, "it waits for somebody to decide");
         let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
         assert_eq!(letters.iter().map(|one| (one.lane.as_str(), one.status, one.attempts)).collect::<Vec<_>>(), [("bad", Some(422), 1)]);
         assert!(!broker.shared.subscriptions.redrive("tester", letters[0].position.next()).await);
         assert!(broker.shared.subscriptions.redrive("tester", letters[0].position).await);
         subscriber.until(40).await;
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        let_time_pass(Duration::from_secs(5)).await;
         assert_eq!(broker.shared.subscriptions.dead_letters("tester").await.unwrap(), []);
         assert_eq!(broker.subscription("tester").unwrap().status.lanes_set_aside, 0);
     });
@@ -287,4 +287,9 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
     assert_eq!(broker.engine().tail().last(), kit::Position(PUBLISHERS * ROUNDS));
     assert!(lifecycle.stop(DEADLINE).await);
     assert_eq!(lifecycle.failure(), None);
+}
+
+/// Simulated time, or the pace of a sink.
+async fn let_time_pass(duration: std::time::Duration) {
+    tokio::time::sleep(duration).await;
 }

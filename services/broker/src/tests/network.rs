@@ -51,7 +51,7 @@ async fn a_subscriber_behind_a_url_gets_signed_batches_and_answers_for_each_even
     shop.broker.shared.subscriptions.register("tester", wanted, None).await.unwrap();
     within(async {
         while shop.broker.subscription("tester").unwrap().status.floor.0 < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            let_time_pass(std::time::Duration::from_millis(5)).await;
         }
     })
     .await;
@@ -149,4 +149,9 @@ async fn server_sent_events_resume_after_the_last_one_that_was_seen() {
     let stop = shop.lifecycle.clone();
     let (stopped, end) = futures_util::join!(stop.stop(DEADLINE), within(body.frame()));
     assert!(stopped && end.is_none());
+}
+
+/// Simulated time, or the pace of a sink.
+async fn let_time_pass(duration: std::time::Duration) {
+    tokio::time::sleep(duration).await;
 }

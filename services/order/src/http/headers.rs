@@ -1,12 +1,12 @@
 //! Reads what a request's headers say of a command: its idempotency key, its script, its trace.
 
+use contract::CustomerId;
 use http::{HeaderMap, HeaderName};
 use kit::{
     Handle, Problem,
     http::{Caller, Gate},
     service::Idempotency,
 };
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::Orders;
@@ -26,8 +26,15 @@ const SCENARIO_BYTES_MAX: usize = 64;
 /// What makes a request that comes again find its first run; none where the client gave no key.
 ///
 /// A key belongs to whoever sent it. All that is known of an anonymous client is that it is nobody, so they share one scope: two that
-/// choose the same key collide. A client that wants keys of its own opens a session first.
-pub(super) fn idempotency(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> Result<Option<Idempotency>, Problem> {
+/// choose the same key collide. A client that wants keys of its own opens a session first. The key of an anonymous client is also
+/// kept for the `owner` that it becomes: it may come again with the session that the first answer opened.
+pub(super) fn idempotency(
+    headers: &HeaderMap,
+    caller: &Caller,
+    owner: &CustomerId,
+    gate: &Gate,
+    body: &[u8],
+) -> Result<Option<Idempotency>, Problem> {
     let invalid = |detail: &str| Problem::bad_request("invalid_idempotency_key", detail).field("idempotency-key");
     let Some(key) = single(headers, &IDEMPOTENCY_KEY).map_err(|()| invalid("there is more than one `Idempotency-Key`"))? else {
         return Ok(None);
@@ -37,13 +44,13 @@ pub(super) fn idempotency(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> 
         Ok(_) | Err(_) => return Err(invalid("`Idempotency-Key` must be 1 to 255 visible ASCII characters")),
     };
     // Stored; never rename. The prefixes keep a customer from being called like another scope.
-    let scope = match caller {
-        Caller::Anonymous => String::from("anonymous"),
-        Caller::Guest(owner) => format!("customer/{owner}"),
-        Caller::Service(name) => format!("service/{name}"),
-        Caller::Operator => String::from("operator"),
+    let scopes = match caller {
+        Caller::Anonymous => vec![String::from("anonymous"), format!("customer/{owner}")],
+        Caller::Guest(owner) => vec![format!("customer/{owner}")],
+        Caller::Service(name) => vec![format!("service/{name}")],
+        Caller::Operator => vec![String::from("operator")],
     };
-    Ok(Some(Idempotency { scope, key, fingerprint: Sha256::digest(body).into() }))
+    Ok(Some(Idempotency { scopes, key, fingerprint: gate.keyring.fingerprint(body) }))
 }
 
 /// The trace that a command belongs to: the client's, or a new one.
@@ -112,21 +119,25 @@ mod tests {
         Gate { keyring: Keyring::from_secret([7; 32]), is_playground, hosts: Vec::new() }
     }
 
+    fn read(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> Result<Option<Idempotency>, Problem> {
+        idempotency(headers, caller, &"guest-1".parse().unwrap(), &gate(true), body)
+    }
+
     #[test]
     fn an_idempotency_key_is_bound_to_its_sender_and_its_body() {
-        let read = |caller, body: &str| idempotency(&with(IDEMPOTENCY_KEY, "k-1"), &caller, body.as_bytes()).unwrap().unwrap();
+        let read = |caller, body: &str| read(&with(IDEMPOTENCY_KEY, "k-1"), &caller, body.as_bytes()).unwrap().unwrap();
         let first = read(Caller::Guest(String::from("guest-1")), "{}");
-        assert_eq!((first.scope.as_str(), first.key.as_str()), ("customer/guest-1", "k-1"));
+        assert_eq!((first.scopes.as_slice(), first.key.as_str()), ([String::from("customer/guest-1")].as_slice(), "k-1"));
         assert_eq!(first, read(Caller::Guest(String::from("guest-1")), "{}"));
         assert_ne!(first.fingerprint, read(Caller::Anonymous, "{ }").fingerprint);
-        assert_eq!(read(Caller::Anonymous, "{}").scope, "anonymous");
-        assert_eq!(idempotency(&HeaderMap::new(), &Caller::Anonymous, b"").unwrap(), None);
+        assert_eq!(read(Caller::Anonymous, "{}").scopes, ["anonymous", "customer/guest-1"]);
+        assert_eq!(super::tests::read(&HeaderMap::new(), &Caller::Anonymous, b"").unwrap(), None);
     }
 
     #[test]
     fn an_idempotency_key_that_is_empty_long_odd_or_doubled_is_refused() {
         let is_refused = |headers: HeaderMap| {
-            let problem = idempotency(&headers, &Caller::Anonymous, b"").unwrap_err();
+            let problem = read(&headers, &Caller::Anonymous, b"").unwrap_err();
             (problem.status.as_u16(), problem.code) == (400, "invalid_idempotency_key")
         };
         for bad in ["", "a b", "ä", &"k".repeat(256)] {
@@ -135,7 +146,7 @@ mod tests {
         let mut doubled = with(IDEMPOTENCY_KEY, "a");
         doubled.append(IDEMPOTENCY_KEY, HeaderValue::from_static("b"));
         assert!(is_refused(doubled));
-        assert!(idempotency(&with(IDEMPOTENCY_KEY, &"k".repeat(255)), &Caller::Anonymous, b"").is_ok());
+        assert!(read(&with(IDEMPOTENCY_KEY, &"k".repeat(255)), &Caller::Anonymous, b"").is_ok());
     }
 
     #[test]

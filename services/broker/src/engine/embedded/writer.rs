@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kit::{
     Clock, Envelope, Lifecycle, Position, Recorded,
     environment::Disk,
-    store::{Store, StoreError},
+    store::{Checkpoints, Store, StoreError},
 };
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -83,6 +83,7 @@ pub(super) struct Writer {
     pub(super) queue: mpsc::Receiver<Job>,
     pub(super) last: Position,
     pub(super) ring: Arc<Mutex<Ring>>,
+    pub(super) checkpoints: Checkpoints,
     pub(super) tail: TailSender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
@@ -147,6 +148,7 @@ impl Writer {
         self.disk.before_commit().await;
         store::commit(&self.store.connection).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.after_commit().await;
+        self.checkpoints.committed();
         if let Some((newest, _)) = written.news.last() {
             self.last = newest.position;
             {
