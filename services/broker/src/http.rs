@@ -244,9 +244,12 @@ async fn subject_page(
     let unknown = || Problem::not_found("no such subject");
     let gate = gate.ok_or_else(Problem::internal)?;
     let first = shared.engine.read_lane(subject, Position::START, 1).await.map_err(|error| engine_problem(&error))?;
-    // A share token is given out before the first event is in the log: until then its bearer sees that there is none.
-    let owner = first.first().and_then(|first| first.event.owner.as_deref());
-    if !caller.may_read(gate, owner, subject, share) {
+    let may_read = match first.first() {
+        Some(first) => caller.may_read(gate, first.event.owner.as_deref(), subject, share),
+        // A share token is given out before the first event is in the log: until then its bearer sees that there is none.
+        None => share.is_some_and(|token| gate.keyring.is_share_token(token, subject)),
+    };
+    if !may_read {
         return Err(unknown());
     }
     let items = shared.engine.read_lane(subject, after, limit).await.map_err(|error| engine_problem(&error))?;
