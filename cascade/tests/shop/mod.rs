@@ -45,12 +45,19 @@ pub struct Shop {
 impl Shop {
     /// Starts `cascade up` on a free port.
     pub fn open(folder: &Path, flags: &[&str]) -> Self {
-        Self::open_on(0, folder, flags.iter().map(|flag| (*flag).to_owned()).collect())
+        Self::open_on(0, command(folder), folder, flags.iter().map(|flag| (*flag).to_owned()).collect())
     }
 
-    fn open_on(port: u16, folder: &Path, flags: Vec<String>) -> Self {
-        let mut child =
-            command(folder).args(["--port", &port.to_string()]).args(&flags).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    /// The same under a `tracer`, a command that runs the command given to it.
+    pub fn open_under(mut tracer: Command, folder: &Path, flags: &[&str]) -> Self {
+        let shop = command(folder);
+        tracer.env_clear().arg(shop.get_program()).args(shop.get_args());
+        Self::open_on(0, tracer, folder, flags.iter().map(|flag| (*flag).to_owned()).collect())
+    }
+
+    fn open_on(port: u16, mut command: Command, folder: &Path, flags: Vec<String>) -> Self {
+        command.args(["--port", &port.to_string()]).args(&flags);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let mut said = String::new();
         let port = loop {
@@ -86,7 +93,7 @@ impl Shop {
 
     /// Starts it again, on the same folder and port.
     pub fn restart(&mut self) {
-        *self = Self::open_on(self.port, &self.folder, self.flags.clone());
+        *self = Self::open_on(self.port, command(&self.folder), &self.folder, self.flags.clone());
     }
 
     /// Sends a signal, e.g. `TERM`.
@@ -236,6 +243,19 @@ impl Customer {
         let answer = self.send(Method::POST, "/api/orders", &headers, body).await?;
         assert!(answer.status.is_success(), "{answer:?}");
         Ok(answer.json.get("order_id").unwrap().as_str().unwrap().to_owned())
+    }
+
+    /// The same, where the shop may break down: none if it gave no order.
+    pub async fn try_order(&self, key: &str) -> Option<String> {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let body = r#"{"lines":[{"product_id":"canoe","quantity":1}]}"#;
+        let answer = self.send(Method::POST, "/api/orders", &headers, body).await.ok()?;
+        answer.json.get("order_id").filter(|_| answer.status.is_success()).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// The same customer, at another shop that knows them.
+    pub fn at(&self, shop: &Shop) -> Self {
+        Self { base: shop.base(), ..self.clone() }
     }
 
     /// Runs a scenario; gives its order's id.
