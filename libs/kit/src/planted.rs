@@ -1,6 +1,6 @@
 //! Faults that the simulation plants on purpose, to prove that it would find them.
 //!
-//! Without the feature `planted-bugs`, which only the simulation turns on, there is no switch: [`is_planted`] is `false`.
+//! Without the feature `planted-bugs`, which only the simulation turns on, there is no switch: `is_planted` is `false`.
 
 /// A fault that a service of this kind could have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
