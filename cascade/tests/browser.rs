@@ -162,7 +162,7 @@ async fn nobody_is_shut_out_in_light_or_dark() {
     let (shop, driver) = (open_shop(&folder), Driver::start());
     let browser = driver.browser().await;
     let none = Vec::<String>::new();
-    for path in ["/", "/no/such/page"] {
+    for path in ["/scenarios", "/no/such/page"] {
         browser.visit(&format!("{}{path}", shop.base())).await;
         for scheme in ["light", "dark"] {
             browser.prefer(scheme).await;

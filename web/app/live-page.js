@@ -4,6 +4,7 @@ import { ApiProblem, cancelOrder, liveUrl, newKey, productNames, readAddress, re
 import { apply, beginning, HEADLINES, isFinal, waitingFor } from "../lib/cascade.js";
 import { openFeed, pauseMax, SUBPROTOCOL } from "../lib/feed.js";
 import { nameOf, sentenceOf } from "../lib/sentences.js";
+import { createAnnouncer } from "./announcer.js";
 import { copyText, addCopyButtons } from "./copy.js";
 import { createOrderCard } from "./order-card.js";
 import { createStage } from "./stage.js";
@@ -11,8 +12,6 @@ import { createTimeline } from "./timeline.js";
 
 /** An event that is older than this when it arrives is history: it is shown at once, without a show. */
 const FRESH_MS = 4_000;
-/** Events that arrive together are read out together. */
-const ANNOUNCE_MS = 700;
 
 const byId = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -22,6 +21,7 @@ const stage = createStage(byId("stage"));
 const timeline = createTimeline(byId("timeline"));
 const address = readAddress(window.location.href);
 const title = document.title;
+const announce = createAnnouncer(byId("announcer"));
 
 let orderId = null;
 let share = null;
@@ -124,13 +124,13 @@ function onConnection({ name, attempt }) {
     connection("live", "live");
     if (lostAt !== null) {
       if (!isFinal(state)) timeline.gap(performance.now() - lostAt, feed.position);
-      announce("Connected again. Nothing is lost.");
+      announce("Connected again. Nothing is lost");
       lostAt = null;
       refresh();
     }
   } else if (name === "reconnecting") {
     if (lostAt === null && state.events > 0) lostAt = performance.now();
-    if (attempt === 1) announce("The connection is lost. Trying again.");
+    if (attempt === 1) announce("The connection is lost. Trying again");
     // A refused socket does not say why; the order does, when the shop is there but the order is not.
     if (attempt > 0 && attempt % 3 === 0) refresh();
     connection("reconnecting", attempt > 1 ? `reconnecting, try ${attempt}` : "reconnecting");
@@ -168,7 +168,10 @@ function update() {
   else timeline.wait(waiting);
   card.cancel.disabled = !isOwner || !isConnected || !card.canCancel();
   card.share.disabled = view === null;
-  if (!address.scenario && state.scenario) card.again.href = `/scenario/${encodeURIComponent(state.scenario)}`;
+  if (!address.scenario && state.scenario) {
+    card.again.href = `/scenario/${encodeURIComponent(state.scenario)}`;
+    card.again.textContent = "Run again";
+  }
   if (orderId && state.events > 0) document.title = `${HEADLINES[state.status]} · ${title}`;
 }
 
@@ -204,19 +207,8 @@ function fail(headline, explanation) {
   byId("explanation").textContent = explanation;
   card.cancel.disabled = true;
   timeline.wait(null);
-  announce(`${headline}. ${explanation}`);
+  announce(`${headline}. ${explanation.replace(/\.$/, "")}`);
   return null;
-}
-
-let words = [];
-let announcing = null;
-function announce(sentence) {
-  words.push(sentence);
-  announcing ??= setTimeout(() => {
-    byId("announcer").textContent = `${words.join(". ")}.`;
-    words = [];
-    announcing = null;
-  }, ANNOUNCE_MS);
 }
 
 main();

@@ -2,6 +2,7 @@
 
 import { canCancel, explanation, HEADLINES, moneyText, steps } from "../lib/cascade.js";
 import { duration, money, shortId } from "../lib/format.js";
+import { setText } from "./element.js";
 
 const CONFETTI = 36;
 const AWAY = "The shop does not answer. The order waits, and nothing is lost.";
@@ -72,10 +73,6 @@ function createStep() {
     item.append(span);
   }
   return item;
-}
-
-function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
 }
 
 /** A short shower in the colours of the services that did it. */

@@ -2,6 +2,7 @@
 
 import { clock, duration, sinceStart } from "../lib/format.js";
 import { nameOf, sentenceOf, serviceOf, turnOf } from "../lib/sentences.js";
+import { element } from "./element.js";
 import { createGraph } from "./graph.js";
 
 /** A reader who sees the end, or as much as this below it, is taken along; one who scrolled up is left in peace. */
@@ -115,11 +116,4 @@ function createFacts(event, cause) {
   raw.append(element("code", "", JSON.stringify(event, null, 2)));
   facts.append(line, raw);
   return facts;
-}
-
-function element(name, className, text = "") {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text) made.textContent = text;
-  return made;
 }

@@ -27,26 +27,36 @@ async function call(path, options = {}) {
   return body;
 }
 
-const post = (path, headers = {}) => call(path, { method: "POST", headers: { "content-type": "application/json", ...headers }, body: "{}" });
+const post = (path, headers = {}, body = "{}") => call(path, { method: "POST", headers: { "content-type": "application/json", ...headers }, body });
 const query = (share) => (share ? `?share=${encodeURIComponent(share)}` : "");
 
 /** Starts a run; the same key starts no second one. */
 export const startRun = (scenario, key) => post(`/api/scenarios/${encodeURIComponent(scenario)}/runs`, { "idempotency-key": key });
 export const readOrder = (orderId, share) => call(`/api/orders/${encodeURIComponent(orderId)}${query(share)}`);
+/** Orders what `body` says, a text of JSON; the same key with the same text orders nothing more. */
+export const placeOrder = (body, key) => post("/api/orders", { "idempotency-key": key }, body);
+/** The customer's own orders, newest first, from `after` on: `{ items, next }`. */
+export const listOrders = (after) => call(`/api/orders?limit=10${after ? `&after=${encodeURIComponent(after)}` : ""}`);
+/** All events of an order so far, in sequence. No order has a thousand. */
+export const readEvents = async (orderId) => (await call(`/api/orders/${encodeURIComponent(orderId)}/events?limit=1000`)).items;
+export const listProducts = async () => (await call("/api/products")).items;
 export const cancelOrder = (orderId) => post(`/api/orders/${encodeURIComponent(orderId)}/cancel`);
 
 /** The products' names by id; empty when they cannot be had, because a page without names is better than none. */
 export async function productNames() {
-  const { items } = await call("/api/products").catch(() => ({ items: [] }));
-  return new Map(items.map((product) => [product.product_id, product.name]));
+  const products = await listProducts().catch(() => []);
+  return new Map(products.map((product) => [product.product_id, product.name]));
 }
 
-/** Where the order's live feed is. */
+/** Becomes a customer again where the shop does not know this browser's session, e.g. because it has started in another folder. */
+export const openSession = () => fetch("/", { headers: { accept: "text/html" }, cache: "reload", signal: AbortSignal.timeout(15_000) });
+
+/** Where the live feed is: of one order, or without it of all the customer's own, then from now on unless `after` is a position. */
 export function liveUrl(location, orderId, after, share) {
   const url = new URL("/api/live", location);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.searchParams.set("subject", orderId);
-  url.searchParams.set("after", String(after));
+  if (orderId) url.searchParams.set("subject", orderId);
+  if (orderId || after > 0) url.searchParams.set("after", String(after));
   if (share) url.searchParams.set("share", share);
   return url.href;
 }

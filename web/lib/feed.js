@@ -1,4 +1,4 @@
-// The live feed of one order: a WebSocket that comes back by itself, from the last position it saw. No event twice, none left out.
+// A live feed: a WebSocket that comes back by itself, from the last position it saw. No event twice, none left out.
 
 /** The subprotocol: each text frame is one CloudEvent in JSON. */
 export const SUBPROTOCOL = "cloudevents.json";
@@ -7,6 +7,8 @@ const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 4_000;
 /** A connection that lives this long is a good one: the next loss starts with the shortest pause again. */
 const STABLE_MS = 2_000;
+/** The close code for a position that the log does not have, e.g. after a start in another folder. */
+const RESET = 4410;
 /** How long a connection may take to open. */
 const OPEN_MS_MAX = 8_000;
 
@@ -47,7 +49,11 @@ export function openFeed({ connect, onEvent, onState, after = 0, setTimer = setT
       later(() => { attempt = 0; }, STABLE_MS);
     };
     current.onmessage = (message) => isCurrent() && take(message.data);
-    current.onclose = () => isCurrent() && lose(current);
+    current.onclose = (close) => {
+      if (!isCurrent()) return;
+      if (close?.code === RESET) position = 0;
+      lose(current);
+    };
     current.onerror = () => {}; // A close follows, and says the same.
   }
 

@@ -1,5 +1,7 @@
 // Amounts, times and ids as people read them.
 
+const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /** 2490 minor units of EUR: "24.90 EUR". */
 export function money(amount) {
   if (!amount) return "";
@@ -29,6 +31,15 @@ export function clock(iso) {
   return `${two(time.getHours())}:${two(time.getMinutes())}:${two(time.getSeconds())}.${ms}`;
 }
 
+/** When something was, as one says it later: "14:03", with the day if that was not today. */
+export function moment(iso, now = new Date()) {
+  const time = new Date(iso);
+  if (Number.isNaN(time.getTime())) return "";
+  const two = (number) => String(number).padStart(2, "0");
+  const hour = `${two(time.getHours())}:${two(time.getMinutes())}`;
+  return time.toDateString() === now.toDateString() ? hour : `${time.getDate()} ${MONTHS[time.getMonth()]}, ${hour}`;
+}
+
 /** The end of an order's id: enough to tell orders apart on a screen. */
 export function shortId(orderId) {
   const digits = String(orderId).replaceAll("-", "").slice(-8);
@@ -38,4 +49,9 @@ export function shortId(orderId) {
 /** "1 search", "3 searches". */
 export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
+}
+
+/** A text as the beginning of a sentence. */
+export function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }

@@ -90,6 +90,18 @@ test("a connection that does not open in time is given up", () => {
   assert.equal(states.at(-1), "reconnecting");
 });
 
+test("a position that the log does not have is forgotten", () => {
+  const { sockets, events, fire, last, send } = rig();
+  last().onopen();
+  send(...LONG_WAY.slice(0, 3));
+  last().onclose({ code: 4410 });
+  fire();
+  assert.equal(sockets[1].after, 0);
+  last().onopen();
+  send(LONG_WAY[0]);
+  assert.deepEqual(events, ["e1", "e2", "e3", "e1"]);
+});
+
 test("frames that are no events are passed over", () => {
   const { events, last, send } = rig();
   last().onopen();
@@ -121,4 +133,6 @@ test("addresses say what the page is to show", () => {
   assert.deepEqual(readAddress("http://localhost:4000/scenario/3"), { scenario: "3", orderId: null, share: null });
   assert.deepEqual(readAddress("http://localhost:4000/orders/o-1?share=t"), { scenario: null, orderId: "o-1", share: "t" });
   assert.equal(liveUrl("https://shop.example/orders/o-1", "o-1", 7, "t&"), "wss://shop.example/api/live?subject=o-1&after=7&share=t%26");
+  assert.equal(liveUrl("http://localhost:4000/", null, 0, null), "ws://localhost:4000/api/live");
+  assert.equal(liveUrl("http://localhost:4000/", null, 7, null), "ws://localhost:4000/api/live?after=7");
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { clock, duration, money, shortId, sinceStart } from "../lib/format.js";
+import { capital, clock, duration, moment, money, shortId, sinceStart } from "../lib/format.js";
 import { nameOf, sentenceOf, serviceOf, turnOf } from "../lib/sentences.js";
 import { CALLED_OFF, DECLINED, LONG_WAY, NO_WORKER, TOO_LATE } from "./recorded.js";
 
@@ -46,4 +46,12 @@ test("amounts, times and ids read as people write them", () => {
   assert.equal(shortId("01890a5d-ac96-774b-bcce-b302099a8057"), "099a 8057");
   assert.match(clock("2026-01-31T12:00:07.042Z"), /^\d\d:\d\d:07\.042$/);
   assert.equal(clock("noon"), "");
+  assert.equal(capital("the shop does not answer"), "The shop does not answer");
+});
+
+test("a moment of today is told by the hour, an older one with its day", () => {
+  const noon = new Date(2026, 0, 31, 12, 5);
+  assert.equal(moment(noon.toISOString(), new Date(2026, 0, 31, 23, 0)), "12:05");
+  assert.equal(moment(noon.toISOString(), new Date(2026, 1, 1, 0, 1)), "31 Jan, 12:05");
+  assert.equal(moment("", noon), "");
 });

@@ -1,4 +1,5 @@
 //! A person's browser: Chromium, driven from outside by a chromedriver of its own.
+#![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::{
     io::{BufRead, BufReader},
@@ -138,6 +139,27 @@ impl Browser {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.post("goog/cdp/execute", &json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": features } })).await;
         self.wait_for(&format!("matchMedia('(prefers-color-scheme: {scheme})').matches")).await;
+    }
+
+    /// Makes the screen that of a phone, or with `None` the window's own again.
+    pub(crate) async fn hold(&self, phone: Option<(u32, u32)>) {
+        let (command, parameters) = match phone {
+            Some((width, height)) => {
+                ("Emulation.setDeviceMetricsOverride", json!({ "width": width, "height": height, "deviceScaleFactor": 2, "mobile": true }))
+            }
+            None => ("Emulation.clearDeviceMetricsOverride", json!({})),
+        };
+        self.post("goog/cdp/execute", &json!({ "cmd": command, "params": parameters })).await;
+    }
+
+    /// Clicks on what `selector` finds first.
+    pub(crate) async fn click(&self, selector: &str) {
+        self.page.find(fantoccini::Locator::Css(selector)).await.unwrap().click().await.unwrap();
+    }
+
+    /// Presses a key on what has the focus.
+    pub(crate) async fn press(&self, key: fantoccini::key::Key) {
+        self.page.active_element().await.unwrap().send_keys(&String::from(char::from(key))).await.unwrap();
     }
 
     /// What the console has said since it was last asked and that is worse than a remark, e.g. a script that the policy forbids.

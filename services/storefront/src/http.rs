@@ -32,8 +32,8 @@ use crate::{
 /// The storefront's routes, unfinished: [`kit::http::finish`] gives them the gate.
 pub fn router(storefront: Storefront) -> Router {
     Router::new()
-        .route("/", get(show_landing))
-        .route("/scenarios", get(show_landing))
+        .route("/", get(show_shop))
+        .route("/scenarios", get(show_scenarios))
         .route("/scenario/{number}", get(show_scenario))
         .route("/orders/{order_id}", get(show_order))
         .route("/assets/{*path}", get(send_asset))
@@ -46,7 +46,17 @@ pub fn router(storefront: Storefront) -> Router {
         .with_state(storefront)
 }
 
-async fn show_landing(
+async fn show_shop(
+    State(storefront): State<Storefront>,
+    GateOf(gate): GateOf,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+    Ok(visitor.welcome(pages::shop, headers))
+}
+
+async fn show_scenarios(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
@@ -55,7 +65,7 @@ async fn show_landing(
     let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost:4000");
     let origin = format!("http://{host}");
-    Ok(visitor.welcome(|headers| pages::landing(headers, &origin), headers))
+    Ok(visitor.welcome(|headers| pages::scenarios(headers, &origin), headers))
 }
 
 /// A page for browsers, which starts nothing by itself; for programs that ask for JSON a run at once.

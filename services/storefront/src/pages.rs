@@ -30,19 +30,24 @@ const SECURITY_POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
 );
 
+/// The shop itself.
+pub(crate) fn shop(request: &HeaderMap) -> Response {
+    page(request, StatusCode::OK, "shop.html", &[])
+}
+
 /// The page that lists the scenarios; `origin` is how the browser reached it, for the commands shown there.
-pub(crate) fn landing(request: &HeaderMap, origin: &str) -> Response {
+pub(crate) fn scenarios(request: &HeaderMap, origin: &str) -> Response {
     let mut cards = String::new();
     for scenario in CATALOGUE {
         card(&mut cards, scenario);
     }
-    page(request, StatusCode::OK, "landing.html", &[("{{scenarios}}", &cards), ("{{origin}}", &escape(origin))])
+    page(request, StatusCode::OK, "scenarios.html", &[("{{scenarios}}", &cards), ("{{origin}}", &escape(origin))])
 }
 
 /// The page that runs a scenario and shows it live.
 pub(crate) fn scenario(request: &HeaderMap, scenario: &Scenario) -> Response {
     let title = format!("Scenario {}: {}", scenario.number, escape(scenario.title));
-    page(request, StatusCode::OK, "live.html", &[("{{title}}", &title), ("{{intro}}", &intro(scenario))])
+    page(request, StatusCode::OK, "live.html", &[("{{title}}", &title), ("{{intro}}", &intro(scenario)), ("{{again}}", "Run again")])
 }
 
 /// The page that shows an order live.
@@ -51,7 +56,7 @@ pub(crate) fn order(request: &HeaderMap) -> Response {
         request,
         StatusCode::OK,
         "live.html",
-        &[("{{title}}", "Order"), ("{{intro}}", r#"<h1 class="unseen">An order, as it happens</h1>"#)],
+        &[("{{title}}", "Order"), ("{{intro}}", r#"<h1 class="unseen">An order, as it happens</h1>"#), ("{{again}}", "To the shop")],
     )
 }
 

@@ -134,7 +134,7 @@ async fn every_page_opens_a_session_once_and_is_kept_by_no_cache_when_it_does() 
 #[tokio::test]
 async fn a_page_has_no_inline_script_and_no_placeholder_left() {
     let shop = shop(None, true);
-    for path in ["/", "/scenario/1", &format!("/orders/{ORDER}"), "/scenario/99"] {
+    for path in ["/", "/scenarios", "/scenario/1", &format!("/orders/{ORDER}"), "/scenario/99"] {
         let html = text(ask(&shop, Method::GET, path, &[BROWSER]).await).await;
         assert!(!html.contains("{{"), "{path}");
         assert!(!html.contains("style=\"") && !html.contains("onclick"), "{path}");
@@ -167,6 +167,7 @@ async fn files_of_the_client_app_have_their_types_and_what_is_no_such_file_is_40
         ("/assets/app/live-page.js", "text/javascript; charset=utf-8"),
         ("/assets/lib/cascade.js", "text/javascript; charset=utf-8"),
         ("/assets/app/icon.svg", "image/svg+xml"),
+        ("/assets/app/products/generic.svg", "image/svg+xml"),
         ("/favicon.ico", "image/x-icon"),
     ] {
         let file = ask(&shop, Method::GET, path, &[]).await;
@@ -218,11 +219,25 @@ async fn an_unknown_path_is_a_page_for_people_and_a_problem_for_programs() {
 }
 
 #[tokio::test]
+async fn the_shop_stands_at_the_root_and_the_scenarios_beside_it() {
+    let shop = shop(None, true);
+    let page = text(ask(&shop, Method::GET, "/", &[BROWSER]).await).await;
+    assert!(page.contains("id=\"basket\"") && page.contains("href=\"/scenarios\""), "{page}");
+    let scenarios = text(ask(&shop, Method::GET, "/scenarios", &[BROWSER]).await).await;
+    assert!(scenarios.contains("Run scenario 12") && scenarios.contains("href=\"/\""), "{scenarios}");
+    // An order that was bought leads back to the shop, a scenario to itself.
+    let order = text(ask(&shop, Method::GET, &format!("/orders/{ORDER}"), &[BROWSER]).await).await;
+    assert!(order.contains("To the shop") && !order.contains("Run again"), "{order}");
+}
+
+#[tokio::test]
 async fn a_page_visit_orders_nothing() {
     let order = OrderService::answering(StatusCode::CREATED);
     let shop = playground(&order).await;
     for accept in [BROWSER, ("accept", "*/*")] {
-        assert_eq!(ask(&shop, Method::GET, "/scenario/1", &[accept]).await.status(), StatusCode::OK);
+        for path in ["/", "/scenario/1"] {
+            assert_eq!(ask(&shop, Method::GET, path, &[accept]).await.status(), StatusCode::OK);
+        }
     }
     assert!(order.orders().is_empty());
 }

@@ -1,5 +1,0 @@
-// The landing page works without any script; this adds buttons that copy its commands.
-
-import { addCopyButtons } from "./copy.js";
-
-addCopyButtons(document);
