@@ -3,26 +3,59 @@
 /// What the command line takes.
 mod cli;
 
+/// Reads it, and says in one line what is wrong with it.
+mod usage;
+
 /// Settings from defaults, a file, the environment and flags, in this order.
 mod settings;
 
 /// `cascade up`: the whole shop in one process.
 mod up;
 
+/// `cascade serve`: one service in a process of its own.
+mod serve;
+
+/// One process, from its listener to its stop.
+mod process;
+
+/// The services, made from the settings.
+mod wiring;
+
+/// Which service answers which path.
+mod routes;
+
 /// Every event in the terminal, as it happens.
 mod terminal;
+
+/// `cascade bench`: how many cascades a second.
+mod bench;
+
+/// `cascade scenario`: one order on a running shop, drawn as it happens.
+mod scenario;
+
+/// `cascade completions`: for shells.
+mod completions;
+
+/// How an event reads on one line.
+mod event_line;
 
 /// SIGTERM and SIGINT.
 mod signals;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    let cli::Command::Up(flags) = cli.command;
-    let ran = settings::Settings::read(&flags).and_then(|settings| up::run(&settings));
+    let cli = match usage::read() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let ran = match &cli.command {
+        cli::Command::Up(flags) => settings::Settings::read(flags).and_then(|settings| up::run(&settings)),
+        cli::Command::Serve(flags) => settings::Settings::read_for(flags).and_then(|settings| serve::run(flags.service, &settings)),
+        cli::Command::Bench(flags) => bench::run(flags),
+        cli::Command::Scenario(flags) => scenario::run(flags),
+        cli::Command::Completions { shell } => completions::print(*shell),
+    };
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

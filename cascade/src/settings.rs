@@ -10,9 +10,16 @@ use figment::{
 use kit::{chance::Pace, telemetry::LogFormat};
 use serde::{Deserialize, Serialize};
 
-use crate::cli::Flags;
+use crate::{
+    cli::{Flags, ServeFlags},
+    routes::ServiceName,
+    usage,
+};
 
-/// What `cascade up` runs with.
+/// The port of the whole shop.
+const SHOP_PORT: u16 = 4000;
+
+/// What `cascade up` and `cascade serve` run with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Settings {
     /// The folder that holds everything durable.
@@ -27,9 +34,35 @@ pub(crate) struct Settings {
     pub(crate) log_format: LogFormat,
     /// The seed of all simulated chance.
     pub(crate) seed: Option<u64>,
+    /// What the simulated parts decide.
+    pub(crate) luck: Luck,
+    /// How many simulated workers there are.
+    pub(crate) workers: u32,
+    /// Whether events are shown in the terminal.
+    pub(crate) shows_events: bool,
     /// Names that requests' `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
+    /// The file with the secret; none for one in the data folder.
+    pub(crate) secret_file: Option<PathBuf>,
+    /// Where the broker is, for services that run apart.
+    pub(crate) broker_url: String,
+    /// Where the broker delivers to a service that runs apart; none for its own host and port.
+    pub(crate) sink_url: Option<String>,
+    /// Where a storefront that runs apart orders.
+    pub(crate) order_url: String,
 }
+
+/// What the simulated parts decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Luck {
+    /// By their odds.
+    Odds,
+    /// Always yes: for measuring.
+    Always,
+}
+
+/// The most simulated workers.
+const WORKERS_MAX: u32 = 100_000;
 
 /// The settings as a file or the environment spells them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,7 +74,14 @@ struct Raw {
     pace: String,
     log_format: String,
     seed: Option<u64>,
+    luck: String,
+    workers: u32,
+    events: String,
     allowed_hosts: Vec<String>,
+    secret_file: Option<PathBuf>,
+    broker_url: String,
+    sink_url: Option<String>,
+    order_url: String,
 }
 
 impl Settings {
@@ -50,16 +90,33 @@ impl Settings {
         self.host.is_loopback()
     }
 
-    /// Reads the settings; an unknown key or a value that does not fit is an error that names it.
+    /// Reads the settings of the whole shop; an unknown key or a value that does not fit is an error that names it.
     pub(crate) fn read(flags: &Flags) -> anyhow::Result<Self> {
+        Self::merge(flags, flags, SHOP_PORT)
+    }
+
+    /// The same for a service that runs apart.
+    pub(crate) fn read_for(flags: &ServeFlags) -> anyhow::Result<Self> {
+        Self::merge(&flags.flags, flags, flags.service.port())
+    }
+
+    fn merge(flags: &Flags, all_flags: impl Serialize, port: u16) -> anyhow::Result<Self> {
+        let local = |service: ServiceName| format!("http://127.0.0.1:{}", service.port());
         let defaults = Raw {
             data_dir: PathBuf::from("cascade-data"),
             host: String::from("127.0.0.1"),
-            port: 4000,
+            port,
             pace: String::from("demo"),
             log_format: String::from("text"),
             seed: None,
+            luck: String::from("odds"),
+            workers: 20,
+            events: String::from("on"),
             allowed_hosts: Vec::new(),
+            secret_file: None,
+            broker_url: local(ServiceName::Broker),
+            sink_url: None,
+            order_url: local(ServiceName::Order),
         };
         let mut figment = Figment::from(Serialized::defaults(defaults));
         if let Some(file) = &flags.config {
@@ -70,11 +127,24 @@ impl Settings {
         }
         let raw: Raw = figment
             .merge(Env::prefixed("CASCADE_").ignore(&["config"]))
-            .merge(Serialized::defaults(flags))
+            .merge(Serialized::defaults(all_flags))
             .extract()
             .map_err(|error| anyhow::anyhow!(error.to_string().replace('\n', "; ")))
             .context("configuration")?;
         let host = raw.host.parse().with_context(|| format!("`host` must be an IP address, and `{}` is none", raw.host))?;
+        let luck = match raw.luck.as_str() {
+            "odds" => Luck::Odds,
+            "always" => Luck::Always,
+            _ => bail!("luck is `odds` or `always`"),
+        };
+        let shows_events = match raw.events.as_str() {
+            "on" => true,
+            "off" => false,
+            _ => bail!("events is `on` or `off`"),
+        };
+        if !(1..=WORKERS_MAX).contains(&raw.workers) {
+            bail!("workers is a number from 1 to {WORKERS_MAX}");
+        }
         Ok(Self {
             data_dir: raw.data_dir,
             host,
@@ -82,9 +152,20 @@ impl Settings {
             pace: raw.pace.parse().map_err(anyhow::Error::msg)?,
             log_format: raw.log_format.parse().map_err(anyhow::Error::msg)?,
             seed: raw.seed,
+            luck,
+            workers: raw.workers,
+            shows_events,
             allowed_hosts: raw.allowed_hosts,
+            secret_file: raw.secret_file,
+            broker_url: url("broker-url", &raw.broker_url)?,
+            sink_url: raw.sink_url.map(|sink| url("sink-url", &sink)).transpose()?,
+            order_url: url("order-url", &raw.order_url)?,
         })
     }
+}
+
+fn url(name: &str, text: &str) -> anyhow::Result<String> {
+    usage::base_url(text).map_err(|reason| anyhow::anyhow!("`{name}` is `{text}`; {reason}"))
 }
 
 #[cfg(test)]
@@ -108,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn a_service_that_runs_apart_has_a_port_of_its_own_unless_told_otherwise() {
+        let of = |service, flags| {
+            let flags = ServeFlags { service, broker_url: None, sink_url: Some("http://order:81/events".into()), order_url: None, flags };
+            Settings::read_for(&flags).unwrap()
+        };
+        let settings = of(ServiceName::Order, Flags::default());
+        assert_eq!((settings.port, settings.broker_url.as_str()), (4001, "http://127.0.0.1:4005"));
+        assert_eq!(settings.sink_url.as_deref(), Some("http://order:81/events"));
+        assert_eq!(of(ServiceName::Broker, Flags { port: Some(0), ..Flags::default() }).port, 0);
+    }
+
+    #[test]
     fn a_broken_configuration_says_in_one_line_what_is_wrong() {
         for (text, expected) in [
             ("prot = 1", "prot"),
@@ -116,6 +209,12 @@ mod tests {
             ("pace = \"fast\"", "instant"),
             ("log_format = \"xml\"", "json"),
             ("host = \"shop.example\"", "IP address"),
+            ("luck = \"good\"", "always"),
+            ("events = \"some\"", "off"),
+            ("workers = 0", "workers"),
+            ("broker_url = \"broker:4005\"", "broker-url"),
+            ("sink_url = \"https://order\"", "sink-url"),
+            ("order_url = \"\"", "order-url"),
             ("port = ", "configuration"),
         ] {
             let error = format!("{:#}", from_file(text, Flags::default()).unwrap_err());

@@ -8,11 +8,13 @@ use std::{
     time::Duration,
 };
 
-use anstyle::{AnsiColor, Color, Style};
+use anstyle::Style;
 use broker::engine::LogEngine;
-use contract::{Event, OrderId};
+use contract::OrderId;
 use kit::{Envelope, Lifecycle, Position, Recorded, telemetry::LogFormat};
 use tokio::{sync::oneshot, time::Instant};
+
+use crate::event_line;
 
 /// How many lines a second are shown; the rest of the second is summed up in one.
 const LINES_PER_S_MAX: u32 = 200;
@@ -25,6 +27,11 @@ const READ_MAX: usize = 256;
 pub(crate) struct Shown(oneshot::Receiver<()>);
 
 impl Shown {
+    /// Nothing is shown.
+    pub(crate) fn nothing() -> Self {
+        Self(oneshot::channel().1)
+    }
+
     /// Waits for the last line, but not for a terminal that has stalled.
     pub(crate) async fn wait(self) {
         let _ = tokio::time::timeout(LAST_LINES, self.0).await;
@@ -137,66 +144,16 @@ fn line(recorded: &Recorded, format: LogFormat, is_coloured: bool) -> String {
 fn text(event: &Envelope, is_coloured: bool) -> String {
     let time = event.time.map(kit::Timestamp::to_rfc3339).unwrap_or_default();
     let time = time.get(11..23).unwrap_or_default();
-    let service = event.source.trim_start_matches('/');
-    let name = event.ty.split('.').nth(1).unwrap_or(&event.ty);
+    let (service, name) = (event_line::service_of(event), event_line::name_of(event));
     let order = event
         .subject
         .as_deref()
         .map(|subject| subject.parse::<OrderId>().map_or_else(|_| subject.to_owned(), |id| id.short()))
         .unwrap_or_default();
-    let detail = match Event::read(&event.ty, event.data.as_deref()) {
-        Ok(event) => describe(&event),
-        Err(_) => String::new(),
-    };
-    let style = if is_coloured { style_of(service, name) } else { Style::new() };
+    let detail = event_line::detail_of(event);
+    let style = if is_coloured { event_line::style_of(service, name) } else { Style::new() };
     let dim = if is_coloured { Style::new().dimmed() } else { Style::new() };
     format!("{dim}{time}{dim:#}  {style}{service:<9} {name:<27}{style:#} {dim}{order}{dim:#}  {detail}").trim_end().to_owned()
-}
-
-/// A colour for each service, so that the cascade can be followed at a glance; ends stand out.
-fn style_of(service: &str, name: &str) -> Style {
-    let colour = match (name, service) {
-        ("OrderCompleted", _) => return Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::BrightGreen))),
-        ("OrderCancelled", _) => return Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::BrightRed))),
-        (_, "order") => AnsiColor::Cyan,
-        (_, "payment") => AnsiColor::Yellow,
-        (_, "delivery") => AnsiColor::Magenta,
-        _ => AnsiColor::White,
-    };
-    Style::new().fg_color(Some(Color::Ansi(colour)))
-}
-
-/// What a person wants to know of an event beside its name.
-fn describe(event: &Event) -> String {
-    match event {
-        Event::OrderCreated(data) => format!("{} for {}", pieces(&data.lines), data.total),
-        Event::PaymentAccepted(data) => format!("{} secured", data.amount),
-        Event::PaymentDeclined(data) => format!("{:?}", data.reason),
-        Event::PaymentRefunded(data) => format!("{} returned", data.amount),
-        Event::PaymentNothingTaken(data) => format!("{:?}", data.reason),
-        Event::PaymentReversalRequested(data) => format!("{:?}", data.reason),
-        Event::WorkerSearchStarted(data) => format!("search {}", data.search),
-        Event::WorkerSearchCompleted(data) => format!("{}, offer {}", data.worker_id, data.offer),
-        Event::WorkerAcceptedJob(data) => data.worker_id.to_string(),
-        Event::WorkerDeclinedJob(data) => data.worker_id.to_string(),
-        Event::WorkerOfferExpired(data) => format!("{} did not answer", data.worker_id),
-        Event::WorkerOfferWithdrawn(data) => data.worker_id.to_string(),
-        Event::WorkerSearchExhausted(data) => format!("{:?} after {} offers", data.reason, data.offers),
-        Event::DeliveryStarted(data) => format!("{}, attempt {}", data.worker_id, data.attempt),
-        Event::DeliveryAborted(data) => format!("{}, attempt {}: {:?}", data.worker_id, data.attempt, data.reason),
-        Event::DeliveryCompleted(data) => format!("{}, attempt {}", data.worker_id, data.attempt),
-        Event::DeliveryCancellationRefused(data) => format!("{:?}", data.reason),
-        Event::OrderCancellationRejected(data) => format!("{:?}", data.reason),
-        Event::OrderCancelled(data) => format!("{:?}", data.reason),
-        Event::OrderCompleted(data) => format!("{} for {}", pieces(&data.lines), data.total),
-        Event::OrderCancellationRequested(_) | Event::DeliveryCancelled(_) | Event::OrderDeleted(_) => String::new(),
-    }
-}
-
-fn pieces(lines: &[contract::events::OrderLine]) -> String {
-    let named: Vec<String> = lines.iter().take(3).map(|line| format!("{} {}", line.quantity, line.product_id)).collect();
-    let more = lines.len().saturating_sub(named.len());
-    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
 }
 
 #[cfg(test)]

@@ -9,13 +9,14 @@
     reason = "helpers of tests may fail as tests do, and this world's clock is real"
 )]
 
+#[macro_use]
 mod shop;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use shop::{Customer, Shop, books, name_of, wait_until};
+use shop::{Customer, Shape, Shop, books, name_of, wait_until};
 
 /// The twelve events of the flow that the shop grew out of.
 const TWELVE: [&str; 12] = [
@@ -68,10 +69,21 @@ fn check_sequence(order_id: &str, events: &[Value], commanded: &[&str]) {
     assert_eq!(events.iter().filter(|event| shop::live::is_end(event)).count(), 1, "one end: {:?}", names(events));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_as_json_can_be_followed_by_its_links_without_a_cookie() {
+in_both_shapes! {
+    a_run_as_json_can_be_followed_by_its_links_without_a_cookie,
+    a_run_begins_only_when_it_is_meant,
+    all_twelve_events_and_both_loops_really_occur_and_every_run_is_in_sequence,
+    each_scenario_comes_to_its_end,
+    a_request_that_comes_again_is_one_order,
+    the_list_has_ones_own_orders_newest_first_page_by_page,
+    an_order_that_is_cancelled_under_way_ends_cancelled_with_the_money_returned,
+    deleting_erases_the_recipient_everywhere_and_keeps_the_books,
+    only_its_customer_sees_an_orders_events,
+}
+
+async fn a_run_as_json_can_be_followed_by_its_links_without_a_cookie(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let program = Customer::stranger(&shop);
     let run = program.get("/scenario/1").await;
     assert_eq!((run.status, &run.headers["cache-control"]), (StatusCode::CREATED, &"no-store".parse().unwrap()), "{run:?}");
@@ -110,10 +122,9 @@ async fn a_run_as_json_can_be_followed_by_its_links_without_a_cookie() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_run_begins_only_when_it_is_meant() {
+async fn a_run_begins_only_when_it_is_meant(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let customer = Customer::visit(&shop).await;
     for (header, value) in
         [("sec-fetch-site", "cross-site"), ("sec-purpose", "prefetch;prerender"), ("purpose", "prefetch"), ("x-moz", "prefetch")]
@@ -131,10 +142,9 @@ async fn a_run_begins_only_when_it_is_meant() {
     assert_eq!(customer.send(Method::GET, "/scenario/1", &headers, "").await.unwrap().status, StatusCode::CREATED);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn all_twelve_events_and_both_loops_really_occur_and_every_run_is_in_sequence() {
+async fn all_twelve_events_and_both_loops_really_occur_and_every_run_is_in_sequence(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let customer = Customer::visit(&shop).await;
     let mut missing: BTreeSet<String> = TWELVE.iter().map(|name| (*name).to_owned()).collect();
     missing.extend([String::from("WorkerDeclinedJob, search again"), String::from("DeliveryAborted, search again")]);
@@ -164,10 +174,9 @@ async fn all_twelve_events_and_both_loops_really_occur_and_every_run_is_in_seque
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_scenario_comes_to_its_end() {
+async fn each_scenario_comes_to_its_end(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let customer = Customer::visit(&shop).await;
     let listed = customer.get("/api/scenarios").await;
     let numbers: Vec<_> = listed.json["items"].as_array().unwrap().iter().map(|scenario| scenario["number"].as_u64().unwrap()).collect();
@@ -195,10 +204,9 @@ async fn each_scenario_comes_to_its_end() {
     assert_eq!(books::charges_and_refunds(folder.path(), &runs[&12]), (1, 0), "asked by key, not charged again");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_request_that_comes_again_is_one_order() {
+async fn a_request_that_comes_again_is_one_order(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let mut shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let mut shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let customer = Customer::visit(&shop).await;
     let body = json!({"lines": [{"product_id": "canoe", "quantity": 2}]}).to_string();
     let send = async |customer: &Customer, body: &str| {
@@ -226,10 +234,9 @@ async fn a_request_that_comes_again_is_one_order() {
     assert_eq!(books::count(folder.path(), "order", "select count(*) from orders"), 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_list_has_ones_own_orders_newest_first_page_by_page() {
+async fn the_list_has_ones_own_orders_newest_first_page_by_page(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let (customer, neighbour) = (Customer::visit(&shop).await, Customer::visit(&shop).await);
     let mut orders = Vec::new();
     for number in 0..7 {
@@ -259,10 +266,9 @@ async fn the_list_has_ones_own_orders_newest_first_page_by_page() {
     assert_eq!(Customer::visit(&shop).await.get("/api/orders").await.json, json!({"items": []}));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_that_is_cancelled_under_way_ends_cancelled_with_the_money_returned() {
+async fn an_order_that_is_cancelled_under_way_ends_cancelled_with_the_money_returned(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "demo"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "demo"]);
     let customer = Customer::visit(&shop).await;
     // Nobody is free in scenario 11, so that it stays paid and waiting; in scenario 3 the payment is still being tried.
     let (paid, unpaid) = (customer.run(11).await, customer.run(3).await);
@@ -295,10 +301,9 @@ async fn an_order_that_is_cancelled_under_way_ends_cancelled_with_the_money_retu
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn deleting_erases_the_recipient_everywhere_and_keeps_the_books() {
+async fn deleting_erases_the_recipient_everywhere_and_keeps_the_books(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let (customer, neighbour) = (Customer::visit(&shop).await, Customer::visit(&shop).await);
     let name = "Ottilie Quillfeather";
     let recipient = json!({"name": name, "address": "7 Heron Weir, Brookside", "note": "ask for Ottilie"});
@@ -336,10 +341,9 @@ async fn deleting_erases_the_recipient_everywhere_and_keeps_the_books() {
     assert_eq!(last["data"], json!({}));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_its_customer_sees_an_orders_events() {
+async fn only_its_customer_sees_an_orders_events(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let (customer, neighbour) = (Customer::visit(&shop).await, Customer::visit(&shop).await);
     let order_id = customer.order("key").await.unwrap();
     let events = customer.all_events_of(&order_id).await;

@@ -9,6 +9,7 @@
     reason = "helpers of tests may fail as tests do, and this world's clock is real"
 )]
 
+#[macro_use]
 mod shop;
 
 use std::{
@@ -20,7 +21,7 @@ use axum::http::{Method, StatusCode};
 use kit::security::Keyring;
 use serde_json::{Value, json};
 use shop::{
-    Customer, Shop,
+    Customer, Shape, Shop,
     live::{End, EventStream, Socket, is_end, position_of, request, upgrade},
     name_of, raw,
 };
@@ -51,10 +52,17 @@ async fn read_sent(stream: &mut EventStream, count: usize) -> Vec<Value> {
     events
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_order_is_shown_from_its_first_event_and_goes_on_after_a_kill_without_gap_or_repetition() {
+in_both_shapes! {
+    an_order_is_shown_from_its_first_event_and_goes_on_after_a_kill_without_gap_or_repetition,
+    every_window_of_a_customer_gets_all_of_their_events_and_none_of_others,
+    a_stream_that_is_not_ones_own_is_refused,
+    noise_on_a_socket_hurts_nobody_else,
+    a_stop_ends_open_streams_at_once_and_they_go_on_afterwards,
+}
+
+async fn an_order_is_shown_from_its_first_event_and_goes_on_after_a_kill_without_gap_or_repetition(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let mut shop = Shop::open(folder.path(), &["--pace", "demo"]);
+    let mut shop = Shop::open_as(shape, folder.path(), &["--pace", "demo"]);
     let customer = Customer::visit(&shop).await;
     // An offer expires in scenario 3: there is time to be interrupted.
     let order_id = customer.run(3).await;
@@ -85,10 +93,9 @@ async fn an_order_is_shown_from_its_first_event_and_goes_on_after_a_kill_without
     assert_eq!(read_sent(&mut both, usize::MAX).await, events[2..], "what the browser says when it reconnects counts");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_window_of_a_customer_gets_all_of_their_events_and_none_of_others() {
+async fn every_window_of_a_customer_gets_all_of_their_events_and_none_of_others(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let (ada, bob) = (Customer::visit(&shop).await, Customer::visit(&shop).await);
     let before = ada.order("before").await.unwrap();
     ada.all_events_of(&before).await;
@@ -118,10 +125,9 @@ async fn every_window_of_a_customer_gets_all_of_their_events_and_none_of_others(
     assert_eq!(Socket::open(&shop, &ada, &format!("?owner={owner}"), &[]).await.err(), Some(400));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_is_not_ones_own_is_refused() {
+async fn a_stream_that_is_not_ones_own_is_refused(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let (ada, bob, stranger) = (Customer::visit(&shop).await, Customer::visit(&shop).await, Customer::stranger(&shop));
     let order_id = ada.order("hers").await.unwrap();
     let events = ada.all_events_of(&order_id).await;
@@ -150,10 +156,9 @@ async fn a_stream_that_is_not_ones_own_is_refused() {
     assert_eq!(lost.next().await.unwrap().name, "reset");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn noise_on_a_socket_hurts_nobody_else() {
+async fn noise_on_a_socket_hurts_nobody_else(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let shop = Shop::open_as(shape, folder.path(), &["--pace", "instant"]);
     let customer = Customer::visit(&shop).await;
     let mut quiet = Socket::open(&shop, &customer, "", &[]).await.unwrap();
     let mut noisy = Socket::open(&shop, &customer, "", &[]).await.unwrap();
@@ -219,10 +224,9 @@ async fn a_reader_that_never_reads_holds_up_nobody_and_no_stop() {
     assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stop_ends_open_streams_at_once_and_they_go_on_afterwards() {
+async fn a_stop_ends_open_streams_at_once_and_they_go_on_afterwards(shape: Shape) {
     let folder = tempfile::tempdir().unwrap();
-    let mut shop = Shop::open(folder.path(), &["--pace", "demo"]);
+    let mut shop = Shop::open_as(shape, folder.path(), &["--pace", "demo"]);
     let customer = Customer::visit(&shop).await;
     let order_id = customer.run(3).await;
     let query = format!("?subject={order_id}");

@@ -5,7 +5,6 @@ mod shop;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -14,51 +13,14 @@ use std::{
 };
 
 use axum::http::StatusCode;
-use rusqlite::{Connection, OpenFlags};
-use shop::{Customer, Shop, let_time_pass, name_of};
+use shop::{
+    Customer, Shop,
+    books::{self, count},
+    let_time_pass, name_of,
+};
 
 /// How many times the shop is killed.
 const KILLS: u32 = 8;
-
-fn open(folder: &Path, name: &str) -> Connection {
-    Connection::open_with_flags(folder.join(format!("{name}.db")), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
-}
-
-fn count(folder: &Path, name: &str, sql: &str) -> i64 {
-    open(folder, name).query_row(sql, [], |row| row.get(0)).unwrap()
-}
-
-/// The payment provider's ledger agrees with the orders, and the log is whole.
-fn check_books(folder: &Path, ends: &BTreeMap<String, String>) {
-    let mut money: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-    for entry in payment::provider::read_ledger(&folder.join("provider.db")).unwrap() {
-        let (captures, refunds) = money.entry(entry.order_id.to_string()).or_default();
-        match entry.kind {
-            payment::provider::EntryKind::Charge => *captures += 1,
-            payment::provider::EntryKind::Refund => *refunds += 1,
-            payment::provider::EntryKind::Decline => {}
-        }
-    }
-    for (order, end) in ends {
-        let (captures, refunds) = money.get(order).copied().unwrap_or_default();
-        match end.as_str() {
-            "completed" => assert_eq!((captures, refunds), (1, 0), "order {order} is completed"),
-            "cancelled" => assert_eq!(captures, refunds, "order {order} is cancelled"),
-            other => panic!("order {order} is {other}"),
-        }
-        assert!(captures <= 1, "order {order} was charged {captures} times");
-    }
-    let gaps = "select count(*) from (
-        select json_extract(event, '$.sequence') as sequence,
-            row_number() over (partition by json_extract(event, '$.source'), json_extract(event, '$.subject') order by position) as place
-        from events) where sequence <> cast(place as text)";
-    assert_eq!(count(folder, "broker", gaps), 0, "every (source, order) counts 1, 2, 3, … in the log");
-    for (service, table) in [("order", "orders"), ("payment", "payments"), ("delivery", "deliveries")] {
-        let emitted = count(folder, service, &format!("select coalesce(sum(sequence), 0) from {table}"));
-        let logged = count(folder, "broker", &format!("select count(*) from events where json_extract(event, '$.source') = '/{service}'"));
-        assert_eq!(emitted, logged, "the log has what {service} emitted, once each");
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_instant_the_shop_ends_every_acknowledged_order_once() {
@@ -115,7 +77,7 @@ async fn killed_at_any_instant_the_shop_ends_every_acknowledged_order_once() {
         assert!(Instant::now() < deadline, "orders that were not acknowledged must end too");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    check_books(folder.path(), &ends);
+    books::check(folder.path(), &ends);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,6 @@
 //! The shop's stores, read from outside as an auditor would.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -44,6 +44,44 @@ pub fn charges_and_refunds(folder: &Path, order_id: &str) -> (usize, usize) {
     let ledger = payment::provider::read_ledger(&folder.join("provider.db")).unwrap();
     let of = |kind: EntryKind| ledger.iter().filter(|entry| entry.kind == kind && entry.order_id.to_string() == order_id).count();
     (of(EntryKind::Charge), of(EntryKind::Refund))
+}
+
+/// Whether nothing waits any more: no event for the broker, no order for its end.
+pub fn are_settled(folder: &Path) -> bool {
+    count(folder, "order", "select count(*) from orders where status not in ('completed', 'cancelled')") == 0
+        && ["order", "payment", "delivery"].iter().all(|service| count(folder, service, "select count(*) from outbox") == 0)
+}
+
+/// The payment provider's ledger agrees with the orders' `ends`, and the log is whole.
+pub fn check(folder: &Path, ends: &BTreeMap<String, String>) {
+    let mut money: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    for entry in payment::provider::read_ledger(&folder.join("provider.db")).unwrap() {
+        let (captures, refunds) = money.entry(entry.order_id.to_string()).or_default();
+        match entry.kind {
+            payment::provider::EntryKind::Charge => *captures += 1,
+            payment::provider::EntryKind::Refund => *refunds += 1,
+            payment::provider::EntryKind::Decline => {}
+        }
+    }
+    for (order, end) in ends {
+        let (captures, refunds) = money.get(order).copied().unwrap_or_default();
+        match end.as_str() {
+            "completed" => assert_eq!((captures, refunds), (1, 0), "order {order} is completed"),
+            "cancelled" => assert_eq!(captures, refunds, "order {order} is cancelled"),
+            other => panic!("order {order} is {other}"),
+        }
+        assert!(captures <= 1, "order {order} was charged {captures} times");
+    }
+    let gaps = "select count(*) from (
+        select json_extract(event, '$.sequence') as sequence,
+            row_number() over (partition by json_extract(event, '$.source'), json_extract(event, '$.subject') order by position) as place
+        from events) where sequence <> cast(place as text)";
+    assert_eq!(count(folder, "broker", gaps), 0, "every (source, order) counts 1, 2, 3, … in the log");
+    for (service, table) in [("order", "orders"), ("payment", "payments"), ("delivery", "deliveries")] {
+        let emitted = count(folder, service, &format!("select coalesce(sum(sequence), 0) from {table}"));
+        let logged = count(folder, "broker", &format!("select count(*) from events where json_extract(event, '$.source') = '/{service}'"));
+        assert_eq!(emitted, logged, "the log has what {service} emitted, once each");
+    }
 }
 
 /// The names of the files in `folder` in which `text` can be read.

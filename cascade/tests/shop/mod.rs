@@ -1,5 +1,5 @@
 //! The shop as its users meet it: the real binary, in a folder and on a port of its own.
-#![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
+#![allow(dead_code, unreachable_pub, unused_macros, reason = "each test target uses a part of it")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,10 +18,21 @@ pub mod live;
 /// Bytes on a socket: for requests that no HTTP client would send.
 pub mod raw;
 
+/// One process of the shop.
+pub mod process;
+
+/// What stands in front of five processes.
+pub mod front;
+
+/// The shop's own table of who answers which path.
+#[path = "../../src/routes.rs"]
+pub mod routes;
+
 use std::{
-    io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    collections::BTreeMap,
+    io::Read,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,96 +41,130 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, he
 use kit::http::client::{Client, ClientError, Limits, TcpConnect};
 use serde_json::Value;
 
+use front::Front;
+use process::Process;
+use routes::ServiceName;
+
 /// How long anything may take that must come to be.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), answer_bytes_max: 16 * 1024 * 1024 };
 
-/// A running shop. It is killed when it is dropped.
+/// How the shop runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shape {
+    /// `cascade up`.
+    OneProcess,
+    /// `cascade serve`, five times, with a front that has the same paths.
+    FiveProcesses,
+}
+
+/// Makes two tests of each of these functions from a [`Shape`]: one for the shop in one process, one for the shop in five.
+macro_rules! in_both_shapes {
+    ($($journey:ident),+ $(,)?) => {
+        mod in_one_process {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $journey() {
+                super::$journey(super::shop::Shape::OneProcess).await;
+            })+
+        }
+        mod in_five_processes {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $journey() {
+                super::$journey(super::shop::Shape::FiveProcesses).await;
+            })+
+        }
+    };
+}
+
+/// A shop. Its processes are killed when it is dropped.
 pub struct Shop {
-    child: Child,
-    folder: PathBuf,
-    port: u16,
-    flags: Vec<String>,
+    processes: BTreeMap<&'static str, Process>,
+    front: Option<Front>,
 }
 
 impl Shop {
     /// Starts `cascade up` on a free port.
     pub fn open(folder: &Path, flags: &[&str]) -> Self {
-        Self::open_on(0, command(folder), folder, flags.iter().map(|flag| (*flag).to_owned()).collect())
+        Self::open_as(Shape::OneProcess, folder, flags)
     }
 
-    /// The same under a `tracer`, a command that runs the command given to it.
-    pub fn open_under(mut tracer: Command, folder: &Path, flags: &[&str]) -> Self {
-        let shop = command(folder);
-        tracer.env_clear().arg(shop.get_program()).args(shop.get_args());
-        Self::open_on(0, tracer, folder, flags.iter().map(|flag| (*flag).to_owned()).collect())
-    }
-
-    fn open_on(port: u16, mut command: Command, folder: &Path, flags: Vec<String>) -> Self {
-        command.args(["--port", &port.to_string()]).args(&flags);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap());
-        let mut said = String::new();
-        let port = loop {
-            let mut line = String::new();
-            assert!(lines.read_line(&mut line).unwrap() > 0, "the shop ended: {said}");
-            said.push_str(&line);
-            if let Some((_, rest)) = line.split_once("http://localhost:") {
-                break rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap();
-            }
+    /// Starts the shop in this shape, and waits until it is ready.
+    pub fn open_as(shape: Shape, folder: &Path, flags: &[&str]) -> Self {
+        let mut shop = match shape {
+            Shape::OneProcess => Self::one(folder, flags),
+            Shape::FiveProcesses => Self::five(folder, flags),
         };
-        // What it says later must not fill the pipe.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
-        Self { child, folder: folder.into(), port, flags }
+        shop.restart();
+        shop.processes.values().for_each(Process::wait_until_ready);
+        shop
+    }
+
+    /// `cascade up` under a `tracer`, a command that runs the command given to it.
+    pub fn open_under(mut tracer: Command, folder: &Path, flags: &[&str]) -> Self {
+        let mut shop = Self::one(folder, flags);
+        let up = command(folder);
+        tracer.env_clear().arg(up.get_program()).args(up.get_args()).args(flags);
+        let process = shop.service("up");
+        process.spawn_as(tracer);
+        process.wait_until_open();
+        shop
+    }
+
+    fn one(folder: &Path, flags: &[&str]) -> Self {
+        let arguments = ["up", "--data-dir", folder.to_str().unwrap()].iter().chain(flags).map(|&argument| argument.to_owned()).collect();
+        Self { processes: BTreeMap::from([("up", Process::new(arguments, 0))]), front: None }
+    }
+
+    /// Five services with a front; none of them is started yet.
+    pub fn five(folder: &Path, flags: &[&str]) -> Self {
+        let ports: BTreeMap<ServiceName, u16> = ServiceName::ALL.map(|service| (service, process::free_port())).into();
+        let url = |service| format!("http://127.0.0.1:{}", ports[&service]);
+        let (broker, order) = (url(ServiceName::Broker), url(ServiceName::Order));
+        let processes = ports.iter().map(|(service, port)| {
+            let own = ["serve", service.as_str(), "--data-dir", folder.to_str().unwrap(), "--broker-url", &broker, "--order-url", &order];
+            let arguments = own.iter().chain(flags).map(|&argument| argument.to_owned()).collect();
+            (service.as_str(), Process::new(arguments, *port))
+        });
+        Self { processes: processes.collect(), front: Some(Front::open(ports.clone())) }
+    }
+
+    /// One of the services that run apart.
+    pub fn service(&mut self, name: &str) -> &mut Process {
+        self.processes.get_mut(name).unwrap()
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.front.as_ref().map_or_else(|| self.processes["up"].port(), Front::port)
     }
 
     pub fn base(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port())
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.processes["up"].pid()
     }
 
     /// kill -9.
     pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.processes.values_mut().for_each(Process::kill);
     }
 
-    /// Starts it again, on the same folder and port.
+    /// Starts it again, on the same folder and ports.
     pub fn restart(&mut self) {
-        *self = Self::open_on(self.port, command(&self.folder), &self.folder, self.flags.clone());
+        self.processes.values_mut().for_each(Process::spawn);
+        self.processes.values_mut().for_each(Process::wait_until_open);
     }
 
     /// Sends a signal, e.g. `TERM`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        self.processes.values().for_each(|process| process.signal(name));
     }
 
-    /// Waits until the process has ended.
+    /// Waits until the shop has ended; gives the exit status, of several the first that is no success.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the shop does not end");
-            std::thread::yield_now();
-            pause();
-        }
-    }
-}
-
-impl Drop for Shop {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let ended: Vec<_> = self.processes.values_mut().map(Process::wait).collect();
+        ended.iter().find(|status| !status.success()).copied().unwrap_or(ended[0])
     }
 }
 
@@ -250,6 +295,13 @@ impl Customer {
         let headers = [("content-type", "application/json"), ("idempotency-key", key)];
         let body = r#"{"lines":[{"product_id":"canoe","quantity":1}]}"#;
         let answer = self.send(Method::POST, "/api/orders", &headers, body).await.ok()?;
+        answer.json.get("order_id").filter(|_| answer.status.is_success()).and_then(Value::as_str).map(str::to_owned)
+    }
+
+    /// The same with a run of the scenario.
+    pub async fn try_run(&self, scenario: u32, key: &str) -> Option<String> {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let answer = self.send(Method::POST, &format!("/api/scenarios/{scenario}/runs"), &headers, "").await.ok()?;
         answer.json.get("order_id").filter(|_| answer.status.is_success()).and_then(Value::as_str).map(str::to_owned)
     }
 

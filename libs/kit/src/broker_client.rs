@@ -1,6 +1,12 @@
 //! The way to a broker in another process: publishing, and registering a subscription.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -26,6 +32,14 @@ pub struct RemoteBroker {
     client: Client,
     base: Arc<str>,
     authorization: HeaderValue,
+    trouble: Arc<Trouble>,
+}
+
+/// What does not work just now, and was said: an outage is logged once, by whoever meets it first.
+#[derive(Default)]
+struct Trouble {
+    is_registering: AtomicBool,
+    is_publishing: AtomicBool,
 }
 
 impl std::fmt::Debug for RemoteBroker {
@@ -54,21 +68,24 @@ impl RemoteBroker {
     pub fn new(client: Client, base: &str, token: &str) -> Result<Self, http::header::InvalidHeaderValue> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {token}"))?;
         authorization.set_sensitive(true);
-        Ok(Self { client, base: base.trim_end_matches('/').into(), authorization })
+        Ok(Self { client, base: base.trim_end_matches('/').into(), authorization, trouble: Arc::default() })
     }
 
     /// Registers the subscription `name`, again and again until the broker has accepted it or the lifecycle halts.
     pub async fn register(self, name: &'static str, registration: Registration, environment: Environment, lifecycle: Lifecycle) {
-        let mut is_first_try = true;
         loop {
             let tried = tokio::select! {
                 biased;
                 () = lifecycle.halted() => return,
                 tried = self.try_register(name, &registration) => tried,
             };
-            let Err(reason) = tried else { return };
-            if std::mem::take(&mut is_first_try) {
-                tracing::warn!(subscription = name, reason, "the subscription is not registered yet; trying on");
+            let Err(reason) = tried else {
+                self.trouble.is_registering.store(false, Ordering::Relaxed);
+                tracing::info!(subscription = name, "the subscription is registered");
+                return;
+            };
+            if !self.trouble.is_publishing.load(Ordering::Relaxed) && !self.trouble.is_registering.swap(true, Ordering::Relaxed) {
+                self.complain(&reason);
             }
             let pause_ms = REGISTER_PAUSE_MS / 2 + environment.ids.up_to(REGISTER_PAUSE_MS);
             tokio::select! {
@@ -77,6 +94,21 @@ impl RemoteBroker {
                 () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
             }
         }
+    }
+
+    /// Publishing failed or works; an outage is logged at its begin.
+    fn note_publishing(&self, trouble: Option<&str>) {
+        let is_known = self.trouble.is_publishing.swap(trouble.is_some(), Ordering::Relaxed);
+        if let Some(reason) = trouble
+            && !is_known
+            && !self.trouble.is_registering.load(Ordering::Relaxed)
+        {
+            self.complain(reason);
+        }
+    }
+
+    fn complain(&self, reason: &str) {
+        tracing::warn!(broker = &*self.base, reason, "the broker cannot be used; events wait, and it is tried again");
     }
 
     async fn try_register(&self, name: &str, registration: &Registration) -> Result<(), String> {
@@ -106,17 +138,20 @@ impl Publisher for RemoteBroker {
     fn publish<'a>(&'a self, events: &'a [Envelope]) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
             let body = serde_json::to_vec(events).map_err(|error| PublishError::Unavailable(error.to_string()))?;
-            let (status, answer) =
-                self.send(Method::POST, "/api/events", BATCH_JSON, body, PUBLISH).await.map_err(PublishError::Unavailable)?;
-            match status {
-                status if status.is_success() => Ok(()),
+            let published = match self.send(Method::POST, "/api/events", BATCH_JSON, body, PUBLISH).await {
+                Ok((status, _)) if status.is_success() => Ok(()),
                 // Only what the broker says of one event is that event's fault.
-                status if status.is_client_error() => match landed(&answer) {
+                Ok((status, answer)) => match landed(&answer).filter(|_| status.is_client_error()) {
                     Some(landed) => Err(PublishError::Refused { landed, reason: explain(status, &answer) }),
                     None => Err(PublishError::Unavailable(explain(status, &answer))),
                 },
-                status => Err(PublishError::Unavailable(explain(status, &answer))),
-            }
+                Err(reason) => Err(PublishError::Unavailable(reason)),
+            };
+            self.note_publishing(match &published {
+                Err(PublishError::Unavailable(reason)) => Some(reason),
+                Err(PublishError::Refused { .. }) | Ok(()) => None,
+            });
+            published
         })
     }
 }
@@ -131,6 +166,9 @@ fn landed(answer: &[u8]) -> Option<usize> {
 }
 
 fn explain(status: StatusCode, answer: &[u8]) -> String {
+    if status == StatusCode::UNAUTHORIZED {
+        return String::from("401: it does not know us, so its shared secret is another one");
+    }
     #[derive(Deserialize)]
     struct Detail {
         detail: String,

@@ -81,9 +81,8 @@ pub(crate) async fn run(
                 landed
             }
             Err(PublishError::Unavailable(reason)) => {
-                if failures == 0 {
-                    tracing::warn!(service, reason, "the broker cannot be reached; events wait and are sent again");
-                }
+                // Whoever publishes over a network says so once.
+                tracing::debug!(service, reason, "the broker cannot be reached; events wait and are sent again");
                 failures = failures.saturating_add(1);
                 0
             }

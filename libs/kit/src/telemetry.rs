@@ -1,6 +1,6 @@
 //! Logs: where they go and how they look.
 
-use std::str::FromStr;
+use std::{io::IsTerminal, str::FromStr};
 
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
@@ -30,7 +30,8 @@ impl FromStr for LogFormat {
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     let registry = tracing_subscriber::registry().with(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(is_coloured);
     // A second start, e.g. in a test, keeps the first.
     let _ = match format {
         LogFormat::Text => registry.with(layer.compact()).try_init(),

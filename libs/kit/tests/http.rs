@@ -134,6 +134,38 @@ async fn a_stop_finishes_the_requests_that_it_has_and_takes_no_more() {
 }
 
 #[tokio::test]
+async fn a_stream_is_read_while_it_comes_and_its_silence_and_its_breaking_are_noticed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+    let client = Client::new(Arc::new(TcpConnect));
+    // Each connection sends this much of a body without an end, and then is silent, or closed.
+    for (sent, is_silent) in [("5\r\nfirst\r\n", true), ("5\r\nfirst\r\n6\r\nsec", false)] {
+        let (answer, connection) = tokio::join!(client.stream(&uri, HeaderMap::new(), Duration::from_millis(300)), async {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            assert!(connection.read(&mut [0; 1_024]).await.unwrap() > 0);
+            let answer = format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{sent}");
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            is_silent.then_some(connection)
+        });
+        let mut pieces = answer.unwrap().into_body();
+        assert_eq!(pieces.next().await.unwrap().as_deref(), Some(&b"first"[..]));
+        let mut broken = pieces.next().await;
+        if let Ok(Some(rest)) = &broken {
+            assert_eq!(rest, "sec");
+            broken = pieces.next().await;
+        }
+        match broken {
+            Err(ClientError::Timeout(_)) => assert!(is_silent),
+            Err(ClientError::Answer(_)) => assert!(!is_silent),
+            other => panic!("{other:?}"),
+        }
+        drop(connection);
+    }
+}
+
+#[tokio::test]
 async fn a_handler_is_finished_although_its_client_has_gone() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -32,6 +32,8 @@ use crate::{
 const PING: Duration = Duration::from_secs(20);
 /// How long a reader may take to take a page.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The most WebSockets at once.
+pub(crate) const SOCKETS_MAX: usize = 12_000;
 /// The largest message that a client may send; we expect none.
 const MESSAGE_BYTES_MAX: usize = 4 * 1024;
 /// How many events are read at once.
@@ -78,11 +80,16 @@ pub(crate) async fn live(
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {
         Problem::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", "this speaks WebSocket, or text/event-stream if you accept that")
     })?;
+    // An upgraded connection is no longer counted by the server.
+    let Ok(seat) = shared.sockets.clone().try_acquire_owned() else { return Err(Problem::unavailable("too many live streams are open")) };
     let upgrade = upgrade.protocols([SUBPROTOCOL]).max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     Ok(upgrade.on_upgrade(async move |socket| {
         let tracker = lifecycle.clone();
         // On our own tracker, so that a stop waits until the client has been told.
-        tracker.spawn_request(send_frames(socket, cursor, is_reset, lifecycle));
+        tracker.spawn_request(async move {
+            send_frames(socket, cursor, is_reset, lifecycle).await;
+            drop(seat);
+        });
     }))
 }
 

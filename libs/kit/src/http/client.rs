@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{
         Client as Pool,
@@ -18,7 +19,7 @@ use hyper_util::{
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::server::Stream;
 use crate::BoxFuture;
@@ -120,6 +121,46 @@ impl Client {
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         tokio::time::timeout(limits.timeout, exchange).await.map_err(|_| ClientError::Timeout(limits.timeout))?
+    }
+
+    /// Sends a GET request, and gives the answer's body piece by piece, as it comes: for answers without an end, such as server-sent
+    /// events. The head must come within `silence_max`, and each piece within `silence_max` of the one before.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; an answer of any status is not an error.
+    pub async fn stream(&self, uri: &Uri, headers: HeaderMap, silence_max: Duration) -> Result<Response<Pieces>, ClientError> {
+        let mut request = Request::builder().uri(uri).body(Full::new(Bytes::new()))?;
+        *request.headers_mut() = headers;
+        let answer = tokio::time::timeout(silence_max, self.pool.request(request)).await.map_err(|_| ClientError::Timeout(silence_max))?;
+        let answer = answer.map_err(|error| ClientError::Connection(describe(&error)))?;
+        Ok(answer.map(|body| Pieces { body, silence_max, heard_at: Instant::now() }))
+    }
+}
+
+/// A body that is read while it comes. A piece is at most as large as the connection's read buffer; what a reader keeps of them, it limits.
+#[derive(Debug)]
+pub struct Pieces {
+    body: Incoming,
+    silence_max: Duration,
+    heard_at: Instant,
+}
+
+impl Pieces {
+    /// The next piece; none at the end. Nothing is lost when it is dropped before.
+    ///
+    /// # Errors
+    /// The body broke off, or nothing came for too long.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        loop {
+            let frame = tokio::time::timeout_at(self.heard_at + self.silence_max, self.body.frame()).await;
+            let Some(frame) = frame.map_err(|_| ClientError::Timeout(self.silence_max))? else { return Ok(None) };
+            let frame = frame.map_err(|error| ClientError::Answer(describe(&error)))?;
+            self.heard_at = Instant::now();
+            // Trailers say nothing that is wanted here.
+            if let Ok(piece) = frame.into_data() {
+                return Ok(Some(piece));
+            }
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! `cascade bench`: how many whole cascades a second, each from the order over HTTP to its last event, all durable.
+//!
+//! The shop runs in a process of its own, in a temporary folder, with every simulated chance certain; the load comes from this process, so
+//! both share the machine. Ends are seen through one live stream. With a rate, an order's time counts from when it was to be sent, not
+//! from when there was time to send it.
+
+/// A shop to measure: our own in a temporary folder, or somebody else's.
+mod subject;
+
+/// Sends orders.
+mod load;
+
+/// Sees orders end.
+mod ends;
+
+/// What came of it.
+mod report;
+
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::Instant;
+
+use self::{ends::Ends, load::Load, report::Report, subject::Subject};
+
+/// How long nothing may end before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Flags of `cascade bench`.
+#[derive(Debug, Args)]
+pub(crate) struct BenchFlags {
+    /// How many orders are measured.
+    #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    orders: u32,
+
+    /// How many orders go first and are not measured.
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    warm_up: u32,
+
+    /// How many requests are under way at once.
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4_096))]
+    concurrency: u32,
+
+    /// Send so many orders a second, instead of as many as possible.
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+
+    /// Measure the shop at this URL, instead of one of our own.
+    #[arg(long, value_name = "URL", value_parser = crate::usage::base_url)]
+    url: Option<String>,
+
+    /// Start our own shop as five processes, one a service, instead of one.
+    #[arg(long, conflicts_with = "url")]
+    five: bool,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Measures and prints.
+pub(crate) fn run(flags: &BenchFlags) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let report = runtime.block_on(measure(flags))?;
+    let text = if flags.json { serde_json::to_string(&report)? } else { report.to_string() };
+    writeln!(std::io::stdout(), "{text}").context("stdout")
+}
+
+async fn measure(flags: &BenchFlags) -> anyhow::Result<Report> {
+    let mut subject = match (&flags.url, flags.five) {
+        (Some(url), _) => Subject::at(url),
+        (None, false) => Subject::start()?,
+        (None, true) => Subject::start_each()?,
+    };
+    let load = Load::open(&subject).await?;
+    let ends = Ends::watch(&subject, &load).await?;
+    let bar = progress_bar(flags);
+    run_orders(&load, &ends, flags.warm_up, None, flags.concurrency, &bar).await.context("warm-up")?;
+    ends.forget();
+    bar.reset();
+    subject.begin();
+    let began = Instant::now();
+    let sent = run_orders(&load, &ends, flags.orders, flags.rate, flags.concurrency, &bar).await?;
+    let took = began.elapsed();
+    bar.finish_and_clear();
+    let usage = subject.usage();
+    let fdatasync_ms = subject.measure_fdatasync()?;
+    Ok(Report::new(flags.orders, took, &ends.cascades_ms(&sent), ends.events(), usage, fdatasync_ms))
+}
+
+fn progress_bar(flags: &BenchFlags) -> ProgressBar {
+    if flags.json || !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::from(flags.orders));
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} orders, {per_sec}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Sends `count` orders and waits until all have ended; gives when each was sent, or was to be sent.
+async fn run_orders(
+    load: &Load,
+    ends: &Ends,
+    count: u32,
+    rate: Option<u32>,
+    concurrency: u32,
+    bar: &ProgressBar,
+) -> anyhow::Result<Vec<load::Sent>> {
+    let already = ends.count();
+    let wait = async {
+        let (mut seen, mut changed) = (0, Instant::now());
+        loop {
+            let ended = ends.count() - already;
+            bar.set_position(ended);
+            if ended >= u64::from(count) {
+                return Ok(());
+            }
+            if ended > seen {
+                (seen, changed) = (ended, Instant::now());
+            } else if changed.elapsed() > PATIENCE {
+                bail!("{ended} of {count} orders ended, and no other one within {} s", PATIENCE.as_secs());
+            }
+            tokio::select! {
+                biased;
+                () = ends.reached(already + u64::from(count)) => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    };
+    let (sent, waited) = tokio::join!(load.send(count, rate, concurrency), wait);
+    waited?;
+    sent
+}

@@ -1,0 +1,114 @@
+//! The services, made from the settings: the same ones, whether they share a process or not.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
+
+use anyhow::Context;
+use axum::{Router, http::Uri};
+use broker::{Broker, publish::PublishRights};
+use delivery::Deliveries;
+use kit::{Environment, Lifecycle, Service, chance::Chance, http::Gate, security::Keyring, transport::Publisher};
+use order::Orders;
+use payment::{Payments, provider::SimulatedProvider};
+use storefront::Storefront;
+
+use crate::{
+    settings::{Luck, Settings},
+    terminal,
+};
+
+/// Rises whenever a service wants other events than before.
+pub(crate) const SUBSCRIPTION_REVISION: i64 = 1;
+
+/// What services are made with.
+pub(crate) struct Wiring<'a> {
+    settings: &'a Settings,
+    pub(crate) environment: Environment,
+    pub(crate) lifecycle: &'a Lifecycle,
+    pub(crate) keyring: Keyring,
+    chance: Chance,
+    gate: Arc<Gate>,
+}
+
+impl<'a> Wiring<'a> {
+    /// Makes the data folder and takes the secret. `hosts` are names that requests may call this process, beside those in the settings.
+    pub(crate) fn new(settings: &'a Settings, hosts: Vec<String>, lifecycle: &'a Lifecycle) -> anyhow::Result<Self> {
+        let (environment, folder) = (Environment::real()?, &settings.data_dir);
+        std::fs::create_dir_all(folder).with_context(|| format!("data folder `{}` cannot be made", folder.display()))?;
+        let keyring = match &settings.secret_file {
+            Some(file) => Keyring::load(file)?,
+            None => Keyring::load_or_create(&folder.join("secret"), &environment.ids)?,
+        };
+        let chance = Chance::seeded(settings.seed.unwrap_or_else(|| environment.ids.up_to(u64::MAX)));
+        let hosts = settings.allowed_hosts.iter().cloned().chain(hosts).collect();
+        let gate = Arc::new(Gate { keyring: keyring.clone(), is_playground: settings.is_playground(), hosts });
+        Ok(Self { settings, environment, lifecycle, keyring, chance, gate })
+    }
+
+    fn folder(&self) -> &Path {
+        &self.settings.data_dir
+    }
+
+    pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights() };
+        Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
+    }
+
+    /// The broker's routes, under the shop's paths.
+    pub(crate) fn broker_routes(broker: &Broker) -> Router {
+        broker.router().merge(broker.subject_events_route("/api/orders/{id}/events"))
+    }
+
+    /// Shows what happens from now on in the terminal, unless the settings say that nothing is shown.
+    pub(crate) async fn show_events(&self, broker: &Broker) -> anyhow::Result<terminal::Shown> {
+        if !self.settings.shows_events {
+            return Ok(terminal::Shown::nothing());
+        }
+        let engine = broker.engine().clone();
+        let after = engine.bounds().await?.last;
+        Ok(terminal::start(engine, after, self.settings.log_format, self.lifecycle.clone())?)
+    }
+
+    pub(crate) fn order(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Orders>> {
+        Ok(Service::start(Orders, self.folder(), &self.environment, publisher, self.lifecycle)?)
+    }
+
+    pub(crate) fn payment(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Payments>> {
+        let odds = match self.settings.luck {
+            Luck::Odds => payment::provider::Odds::default(),
+            Luck::Always => payment::provider::Odds { accepted_percent: 100, ..payment::provider::Odds::default() },
+        };
+        let provider = SimulatedProvider::start(self.folder(), &self.environment, self.lifecycle, self.chance, self.settings.pace, odds)?;
+        let machine = Payments::new(Arc::new(provider), payment::domain::Settings::default());
+        Ok(Service::start(machine, self.folder(), &self.environment, publisher, self.lifecycle)?)
+    }
+
+    pub(crate) async fn delivery(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Deliveries>> {
+        let odds = match self.settings.luck {
+            Luck::Odds => delivery::Odds::default(),
+            Luck::Always => delivery::Odds { accept_percent: 100, complete_percent: 100 },
+        };
+        let machine = Deliveries::new(self.chance, self.settings.pace, odds, delivery::settings_at(self.settings.pace));
+        Ok(delivery::start(machine, self.settings.workers, self.folder(), &self.environment, publisher, self.lifecycle).await?)
+    }
+
+    /// The storefront's routes; it orders at `order_url`.
+    pub(crate) fn storefront_routes(&self, order_url: &str) -> anyhow::Result<Router> {
+        let order_api = Arc::new(OnceLock::from(order_url.parse::<Uri>()?));
+        Ok(storefront::router(Storefront::new(self.environment.clone(), order_api)))
+    }
+
+    /// Gives routes the gate, and everything that stands around them.
+    pub(crate) fn finish(&self, routes: Router) -> Router {
+        kit::http::finish(routes, self.gate.clone(), &self.environment)
+    }
+}
+
+/// Who may publish what: each service the events that the catalogue says it emits.
+fn rights() -> PublishRights {
+    contract::events::CATALOGUE
+        .iter()
+        .fold(PublishRights::none(), |rights, (ty, source)| rights.allow(source.trim_start_matches('/'), [*ty]))
+}
