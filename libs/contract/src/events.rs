@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
-use crate::{Money, ProductId, WorkerId};
+use crate::{Money, OrderId, ProductId, WorkerId, ids::InvalidId};
 
 /// Declares the events once: name, wire type, emitter, payload.
 macro_rules! events {
@@ -120,6 +120,26 @@ events! {
     OrderDeleted by "/order" as "cascade.OrderDeleted.v1",
 }
 
+impl Event {
+    /// Reads an event of an order as it came over the wire: from the one service that may emit it, about the order in `subject`.
+    ///
+    /// # Errors
+    /// See [`UnreadableEvent`]. A forged source is refused here, whoever let it through before.
+    pub fn of_order(
+        source: &str,
+        wire_type: &str,
+        subject: Option<&str>,
+        data: Option<&RawValue>,
+    ) -> Result<(OrderId, Self), UnreadableEvent> {
+        let event = Self::read(wire_type, data)?;
+        if source != event.source() {
+            return Err(UnreadableEvent::ForeignSource { source_name: source.chars().take(128).collect(), name: event.name() });
+        }
+        let order_id = subject.unwrap_or_default().parse().map_err(UnreadableEvent::NoOrder)?;
+        Ok((order_id, event))
+    }
+}
+
 /// Why an event cannot be read as one of the shop's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnreadableEvent {
@@ -134,6 +154,17 @@ pub enum UnreadableEvent {
         /// What does not fit.
         reason: String,
     },
+    /// Another service emits events of this type.
+    #[error("`{source_name}` does not emit {name}")]
+    ForeignSource {
+        /// Who claims to have emitted it.
+        source_name: String,
+        /// The event's bare name.
+        name: &'static str,
+    },
+    /// The subject is not an order.
+    #[error("subject: {0}")]
+    NoOrder(InvalidId),
 }
 
 /// One product on an order, at the price it had when it was ordered.

@@ -1,6 +1,6 @@
 //! What each incoming event means to a delivery.
 
-use contract::{Event, OrderId};
+use contract::Event;
 use kit::{
     Envelope,
     machine::{Reaction, Unprocessable},
@@ -16,12 +16,8 @@ pub(crate) const SUBSCRIBES: &[&str] = &["cascade.PaymentAccepted.v1", "cascade.
 /// # Errors
 /// An event that is not one of the shop's, that names no order, or that comes from a service that may not emit it.
 pub(crate) fn react(envelope: &Envelope) -> Reaction<Key, Input> {
-    let event = Event::read(&envelope.ty, envelope.data.as_deref()).map_err(|error| Unprocessable(error.to_string()))?;
-    if envelope.source != event.source() {
-        return Err(Unprocessable(format!("`{}` does not emit {}", envelope.source, event.name())));
-    }
-    let subject = envelope.subject.as_deref().unwrap_or_default();
-    let order_id: OrderId = subject.parse().map_err(|error| Unprocessable(format!("subject: {error}")))?;
+    let read = Event::of_order(&envelope.source, &envelope.ty, envelope.subject.as_deref(), envelope.data.as_deref());
+    let (order_id, event) = read.map_err(|error| Unprocessable(error.to_string()))?;
     let input = match event {
         Event::PaymentAccepted(_) => delivery::Input::PaymentAccepted,
         Event::OrderCancellationRequested(_) => delivery::Input::CancellationRequested,

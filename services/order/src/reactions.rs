@@ -1,7 +1,10 @@
 //! Which input each incoming event means.
 
-use contract::{Event, OrderId};
-use kit::{Envelope, machine::Unprocessable};
+use contract::Event;
+use kit::{
+    Envelope,
+    machine::{Reaction, Unprocessable},
+};
 
 use crate::domain::{Fact, Input, Key};
 
@@ -23,13 +26,9 @@ pub(crate) const SUBSCRIBES: &[&str] = &[
 ///
 /// # Errors
 /// [`Unprocessable`] for an event that cannot be read, comes from a service that does not emit it, or names no order.
-pub(crate) fn react(envelope: &Envelope) -> Result<Option<(Key, Input)>, Unprocessable> {
-    let event = Event::read(&envelope.ty, envelope.data.as_deref()).map_err(|error| Unprocessable(error.to_string()))?;
-    if envelope.source != event.source() {
-        return Err(Unprocessable(format!("`{}` is not for `{}` to emit", envelope.ty, envelope.source)));
-    }
-    let subject = envelope.subject.as_deref().unwrap_or_default();
-    let order_id: OrderId = subject.parse().map_err(|error| Unprocessable(format!("subject {error}")))?;
+pub(crate) fn react(envelope: &Envelope) -> Reaction<Key, Input> {
+    let read = Event::of_order(&envelope.source, &envelope.ty, envelope.subject.as_deref(), envelope.data.as_deref());
+    let (order_id, event) = read.map_err(|error| Unprocessable(error.to_string()))?;
     Ok(fact(&event).map(|fact| (Key(order_id), Input::Happened(fact))))
 }
 
