@@ -13,8 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     engine::{EngineError, LogEngine, weigh},
+    keeping::{self, Keeping, Unsaved},
     lanes::{DeliveryId, Lane, Lanes, Step, Tuning, Urgency},
-    shelf::{self, Shelf, Unsaved},
     sink::deliver,
     verdict::{Fault, Outcome, Verdict, judge},
 };
@@ -31,7 +31,7 @@ const SAVE_AFTER_POSITIONS: u64 = 1_000;
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a dispatcher is told while it runs.
-pub(crate) enum Order {
+pub(crate) enum Instruction {
     /// The subscriber can be had through this.
     Attach(Arc<dyn Sink>),
     /// Which types are wanted from now on.
@@ -119,14 +119,14 @@ pub(crate) struct Dispatcher {
     pub(crate) engine: Arc<dyn LogEngine>,
     pub(crate) environment: Environment,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) instructions: mpsc::Receiver<Instruction>,
     pub(crate) status: Arc<Mutex<Status>>,
 }
 
 /// What a running dispatcher knows beside its settings.
 struct Run {
     lanes: Lanes,
-    shelf: Shelf,
+    keeping: Keeping,
     /// The events that wait in memory.
     content: BTreeMap<Position, Recorded>,
     flying: Flying,
@@ -138,13 +138,13 @@ struct Run {
 impl Dispatcher {
     pub(crate) async fn run(mut self) {
         let _hold = self.engine.hold();
-        let (shelf, saved) = match Shelf::load(self.engine.as_ref(), &self.name).await {
+        let (keeping, saved) = match Keeping::load(self.engine.as_ref(), &self.name).await {
             Ok(loaded) => loaded,
             Err(error) => return self.lifecycle.fail(format!("subscription `{}` cannot be loaded: {error}", self.name)),
         };
         let lanes = Lanes::resume(Tuning::default(), saved.floor, saved.rows);
         let (save_at, content) = (self.environment.clock.now(), BTreeMap::new());
-        let mut run = Run { lanes, shelf, content, flying: Flying::new(), saving: None, save_at, last_error: None };
+        let mut run = Run { lanes, keeping, content, flying: Flying::new(), saving: None, save_at, last_error: None };
         let mut tail = self.engine.tail();
         let lifecycle = self.lifecycle.clone();
         loop {
@@ -156,8 +156,8 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = lifecycle.halted() => break,
-                order = self.orders.recv() => match order {
-                    Some(order) => self.obey(&mut run, order),
+                instruction = self.instructions.recv() => match instruction {
+                    Some(instruction) => self.obey(&mut run, instruction),
                     None => break,
                 },
                 Some(done) = run.flying.next(), if !run.flying.is_empty() => {
@@ -282,17 +282,17 @@ impl Dispatcher {
         }
     }
 
-    fn obey(&mut self, run: &mut Run, order: Order) {
+    fn obey(&mut self, run: &mut Run, instruction: Instruction) {
         let now = self.environment.clock.now();
-        match order {
-            Order::Attach(sink) => {
+        match instruction {
+            Instruction::Attach(sink) => {
                 self.sink = Some(sink);
                 run.lanes.nudge(now);
             }
-            Order::Types(types) => self.types = types,
-            Order::Nudge => run.lanes.nudge(now),
-            Order::Redrive(position, reply) => drop(reply.send(run.lanes.redrive(position, now))),
-            Order::Discard(position, reply) => drop(reply.send(run.lanes.discard(position))),
+            Instruction::Types(types) => self.types = types,
+            Instruction::Nudge => run.lanes.nudge(now),
+            Instruction::Redrive(position, reply) => drop(reply.send(run.lanes.redrive(position, now))),
+            Instruction::Discard(position, reply) => drop(reply.send(run.lanes.discard(position))),
         }
     }
 
@@ -306,8 +306,8 @@ impl Dispatcher {
             Urgency::Now { .. } => true,
         };
         if is_due && run.saving.is_none() {
-            let unsaved = run.shelf.prepare(&run.lanes.take_changes());
-            run.saving = Some(Box::pin(shelf::save(self.engine.clone(), unsaved)));
+            let unsaved = run.keeping.prepare(&run.lanes.take_changes());
+            run.saving = Some(Box::pin(keeping::save(self.engine.clone(), unsaved)));
             run.save_at = now.plus_ms(SAVE_AFTER_MS);
         }
         let save_at = (urgency != Urgency::Nothing && run.saving.is_none()).then_some(run.save_at);
@@ -319,7 +319,7 @@ impl Dispatcher {
         run.saving = None;
         if let Err((error, unsaved)) = saved {
             self.pause(run, &error).await;
-            run.saving = Some(Box::pin(shelf::save(self.engine.clone(), unsaved)));
+            run.saving = Some(Box::pin(keeping::save(self.engine.clone(), unsaved)));
         }
     }
 
@@ -329,8 +329,8 @@ impl Dispatcher {
             let _ = saving.await;
         }
         if run.lanes.urgency() != Urgency::Nothing {
-            let unsaved = run.shelf.prepare(&run.lanes.take_changes());
-            if let Err((error, _)) = shelf::save(self.engine.clone(), unsaved).await {
+            let unsaved = run.keeping.prepare(&run.lanes.take_changes());
+            if let Err((error, _)) = keeping::save(self.engine.clone(), unsaved).await {
                 tracing::warn!(subscription = self.name, %error, "the last progress could not be saved");
             }
         }

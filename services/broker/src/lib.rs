@@ -20,7 +20,7 @@ pub mod verdict;
 pub mod dispatcher;
 
 /// What a subscription keeps.
-mod shelf;
+mod keeping;
 
 /// Who wants which events.
 pub mod subscriptions;
@@ -141,5 +141,5 @@ impl Broker {
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]
 fn unreadable(error: EngineError) -> StoreError {
-    StoreError::BadRow { table: "state", id: shelf::CONFIG_PREFIX.into(), column: "value", reason: error.to_string() }
+    StoreError::BadRow { table: "state", id: keeping::CONFIG_PREFIX.into(), column: "value", reason: error.to_string() }
 }

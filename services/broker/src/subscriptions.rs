@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    dispatcher::{Dispatcher, Order, Status},
+    dispatcher::{Dispatcher, Instruction, Status},
     engine::{EngineError, LogEngine, StatePut},
+    keeping,
     lanes::DeadLetter,
-    shelf,
     sink::HttpSink,
 };
 
@@ -26,8 +26,8 @@ const NAME_BYTES_MAX: usize = 64;
 const URL_BYTES_MAX: usize = 2_048;
 /// The most types that one subscription names.
 const TYPES_MAX: usize = 256;
-/// How many orders to a dispatcher may wait.
-const ORDERS_MAX: usize = 64;
+/// How many instructions to a dispatcher may wait.
+const INSTRUCTIONS_MAX: usize = 64;
 
 /// What a subscriber asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,7 +96,7 @@ pub(crate) struct Subscriptions {
 struct Entry {
     wanted: Wanted,
     version: i64,
-    orders: mpsc::Sender<Order>,
+    instructions: mpsc::Sender<Instruction>,
     status: Arc<Mutex<Status>>,
 }
 
@@ -115,9 +115,9 @@ impl Subscriptions {
 
     /// Starts the dispatchers of all subscriptions that were registered before.
     pub(crate) async fn resume(&self) -> Result<(), EngineError> {
-        for entry in self.engine.state_list(shelf::CONFIG_PREFIX).await? {
-            let name = entry.key.trim_start_matches(shelf::CONFIG_PREFIX).to_owned();
-            let wanted: Wanted = shelf::parse(&entry)?;
+        for entry in self.engine.state_list(keeping::CONFIG_PREFIX).await? {
+            let name = entry.key.trim_start_matches(keeping::CONFIG_PREFIX).to_owned();
+            let wanted: Wanted = keeping::parse(&entry)?;
             let sink = wanted.sink.as_deref().and_then(|url| url.parse().ok()).map(|url| self.http_sink(url));
             self.start(&name, wanted, entry.version, sink);
         }
@@ -135,7 +135,7 @@ impl Subscriptions {
             Some(entry) if wanted.revision < entry.wanted.revision => {
                 // An older instance: what it knows of the world is out of date, but it is there.
                 if let Some(handle) = handle {
-                    let _ = entry.orders.send(Order::Attach(handle)).await;
+                    let _ = entry.instructions.send(Instruction::Attach(handle)).await;
                 }
                 return self.get(name).ok_or(RegisterError::Engine(EngineError::Closed));
             }
@@ -148,19 +148,19 @@ impl Subscriptions {
         };
         let is_unchanged = before.as_ref().is_some_and(|entry| entry.wanted == wanted);
         if !is_unchanged {
-            let (key, value) = (shelf::config_key(name), Some(shelf::to_json(&wanted)));
+            let (key, value) = (keeping::config_key(name), Some(keeping::to_json(&wanted)));
             self.engine.state_put(vec![StatePut { key, value, expected_version: version }]).await?;
         }
         let sink = handle.or_else(|| url.map(|url| self.http_sink(url)));
         match before {
             None => self.start(name, wanted, version + 1, sink),
             Some(entry) => {
-                let orders = entry.orders.clone();
+                let instructions = entry.instructions.clone();
                 // A handle is another one after every start; a URL is the same.
                 let attach = sink.filter(|_| is_new_sink || wanted.sink.is_none());
-                let _ = orders.send(attach.map_or(Order::Nudge, Order::Attach)).await;
+                let _ = instructions.send(attach.map_or(Instruction::Nudge, Instruction::Attach)).await;
                 if !is_unchanged {
-                    let _ = orders.send(Order::Types(wanted.types.clone())).await;
+                    let _ = instructions.send(Instruction::Types(wanted.types.clone())).await;
                     self.entries().insert(name.to_owned(), Entry { wanted, version: version + 1, ..entry });
                 }
             }
@@ -177,23 +177,23 @@ impl Subscriptions {
     }
 
     pub(crate) async fn dead_letters(&self, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-        shelf::dead_letters(self.engine.as_ref(), name).await
+        keeping::dead_letters(self.engine.as_ref(), name).await
     }
 
     /// Tries a dead letter again. Answers whether there is one.
     pub(crate) async fn redrive(&self, name: &str, position: Position) -> bool {
-        self.order(name, |reply| Order::Redrive(position, reply)).await
+        self.tell(name, |reply| Instruction::Redrive(position, reply)).await
     }
 
     /// Gives up a dead letter for good. Answers whether there is one.
     pub(crate) async fn discard(&self, name: &str, position: Position) -> bool {
-        self.order(name, |reply| Order::Discard(position, reply)).await
+        self.tell(name, |reply| Instruction::Discard(position, reply)).await
     }
 
-    async fn order(&self, name: &str, order: impl FnOnce(oneshot::Sender<bool>) -> Order) -> bool {
-        let Some(orders) = self.entries().get(name).map(|entry| entry.orders.clone()) else { return false };
+    async fn tell(&self, name: &str, instruction: impl FnOnce(oneshot::Sender<bool>) -> Instruction) -> bool {
+        let Some(instructions) = self.entries().get(name).map(|entry| entry.instructions.clone()) else { return false };
         let (reply, answer) = oneshot::channel();
-        orders.send(order(reply)).await.is_ok() && answer.await.unwrap_or(false)
+        instructions.send(instruction(reply)).await.is_ok() && answer.await.unwrap_or(false)
     }
 
     fn http_sink(&self, url: Uri) -> Arc<dyn Sink> {
@@ -201,7 +201,7 @@ impl Subscriptions {
     }
 
     fn start(&self, name: &str, wanted: Wanted, version: i64, sink: Option<Arc<dyn Sink>>) {
-        let (orders, queue) = mpsc::channel(ORDERS_MAX);
+        let (instructions, queue) = mpsc::channel(INSTRUCTIONS_MAX);
         let status = Arc::new(Mutex::new(Status::new()));
         let dispatcher = Dispatcher {
             name: name.to_owned(),
@@ -210,11 +210,11 @@ impl Subscriptions {
             engine: self.engine.clone(),
             environment: self.environment.clone(),
             lifecycle: self.lifecycle.clone(),
-            orders: queue,
+            instructions: queue,
             status: status.clone(),
         };
         self.lifecycle.spawn("dispatcher", dispatcher.run());
-        self.entries().insert(name.to_owned(), Entry { wanted, version, orders, status });
+        self.entries().insert(name.to_owned(), Entry { wanted, version, instructions, status });
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {

@@ -27,7 +27,7 @@ pub(crate) fn config_key(name: &str) -> String {
 pub(crate) const CONFIG_PREFIX: &str = "subscription/";
 
 /// What one subscription keeps. It alone writes these keys, so it knows their versions.
-pub(crate) struct Shelf {
+pub(crate) struct Keeping {
     name: String,
     versions: BTreeMap<String, i64>,
 }
@@ -41,7 +41,7 @@ pub(crate) struct Saved {
 /// Changes on their way to the engine, in the order in which they must be written.
 pub(crate) type Unsaved = VecDeque<Vec<StatePut>>;
 
-impl Shelf {
+impl Keeping {
     /// Reads what the subscription `name` had saved.
     pub(crate) async fn load(engine: &dyn LogEngine, name: &str) -> Result<(Self, Saved), EngineError> {
         let mut versions = BTreeMap::new();
