@@ -10,6 +10,9 @@ pub mod engine;
 /// Who may publish, and the way in for services of the same process.
 pub mod publish;
 
+/// Which events a subscription asks for.
+pub mod filters;
+
 /// Which event may go when: the pure core of a dispatcher.
 pub mod lanes;
 
