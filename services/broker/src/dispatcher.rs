@@ -1,23 +1,32 @@
 //! One task per subscription: reads the log, asks the lanes what may go, delivers it, saves how far it came.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use kit::{BoxFuture, Environment, Lifecycle, Position, Recorded, Timestamp, transport::Sink};
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::{
     engine::{EngineError, LogEngine, weigh},
     keeping::{self, Keeping, Unsaved},
     lanes::{DeliveryId, Lane, Lanes, Step, Tuning, Urgency},
     sink::deliver,
+    subscriptions::{stored::Stored, wanted::Wanted},
     verdict::{Fault, Outcome, Verdict, judge},
 };
+
+/// What a dispatcher is told.
+mod instruction;
+
+/// How a subscription stands.
+mod status;
+
+pub(crate) use instruction::{ConfigureError, Instruction};
+pub use status::{LastError, State, Status};
 
 /// How many events are read from the log at once.
 const PAGE_EVENTS: usize = 256;
@@ -30,91 +39,14 @@ const SAVE_AFTER_POSITIONS: u64 = 1_000;
 /// The pause after the engine failed.
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a dispatcher is told while it runs.
-pub(crate) enum Instruction {
-    /// The subscriber can be had through this.
-    Attach(Arc<dyn Sink>),
-    /// Which types are wanted from now on.
-    Types(BTreeSet<String>),
-    /// The subscriber has shown that it is there.
-    Nudge,
-    /// Try the dead letter at this position again.
-    Redrive(Position, oneshot::Sender<bool>),
-    /// Give up the dead letter at this position for good.
-    Discard(Position, oneshot::Sender<bool>),
-}
-
-/// How a subscription stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Whether it delivers.
-    pub state: State,
-    /// Everything up to here is settled, or set aside.
-    pub floor: Position,
-    /// How far the log was read.
-    pub read_head: Position,
-    /// How many positions of the log are after the floor.
-    pub lag_events: i64,
-    /// How many deliveries are in flight.
-    pub in_flight: usize,
-    /// How many lanes are set aside, the parked ones among them.
-    pub lanes_set_aside: usize,
-    /// How many lanes wait behind a dead letter.
-    pub lanes_parked: usize,
-    /// How many dead letters there are.
-    pub dead_letters: usize,
-    /// What went wrong last.
-    pub last_error: Option<LastError>,
-    /// When the next retry or probe is due, RFC 3339.
-    pub next_attempt: Option<String>,
-}
-
-/// Whether a subscription delivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It delivers.
-    Running,
-    /// Its endpoint is at fault; it is probed.
-    Held,
-    /// It has no sink: a service of this process has not come back yet.
-    Unattached,
-}
-
-/// What went wrong last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LastError {
-    /// The HTTP status; none where no answer came.
-    pub status: Option<u16>,
-    /// Why, in words.
-    pub reason: String,
-    /// When, RFC 3339.
-    pub at: String,
-}
-
-impl Status {
-    pub(crate) fn new() -> Self {
-        Self {
-            state: State::Unattached,
-            floor: Position::START,
-            read_head: Position::START,
-            lag_events: 0,
-            in_flight: 0,
-            lanes_set_aside: 0,
-            lanes_parked: 0,
-            dead_letters: 0,
-            last_error: None,
-            next_attempt: None,
-        }
-    }
-}
-
 type Flying = FuturesUnordered<BoxFuture<'static, (DeliveryId, Vec<Position>, Verdict)>>;
 type Saving = BoxFuture<'static, Result<(), (EngineError, Unsaved)>>;
 
 pub(crate) struct Dispatcher {
     pub(crate) name: String,
-    pub(crate) types: BTreeSet<String>,
+    /// What is asked for, as it is kept, and the version of that.
+    pub(crate) stored: Stored,
+    pub(crate) version: i64,
     pub(crate) sink: Option<Arc<dyn Sink>>,
     pub(crate) engine: Arc<dyn LogEngine>,
     pub(crate) environment: Environment,
@@ -142,7 +74,7 @@ impl Dispatcher {
             Ok(loaded) => loaded,
             Err(error) => return self.lifecycle.fail(format!("subscription `{}` cannot be loaded: {error}", self.name)),
         };
-        let lanes = Lanes::resume(Tuning::default(), saved.floor, saved.rows);
+        let lanes = Lanes::resume(tuning(&self.stored.wanted), saved.floor, saved.rows);
         let (save_at, content) = (self.environment.clock.now(), BTreeMap::new());
         let mut run = Run { lanes, keeping, content, flying: Flying::new(), saving: None, save_at, last_error: None };
         let mut tail = self.engine.tail();
@@ -157,7 +89,7 @@ impl Dispatcher {
                 biased;
                 () = lifecycle.halted() => break,
                 instruction = self.instructions.recv() => match instruction {
-                    Some(instruction) => self.obey(&mut run, instruction),
+                    Some(instruction) => if !self.obey(&mut run, instruction).await { return },
                     None => break,
                 },
                 Some(done) = run.flying.next(), if !run.flying.is_empty() => {
@@ -191,7 +123,7 @@ impl Dispatcher {
         };
         for recorded in page {
             let position = recorded.position;
-            if self.types.contains(&recorded.event.ty) {
+            if self.stored.selection_at(position).takes(&recorded.event) {
                 run.lanes.offer(position, recorded.event.lane(), weigh(&recorded.event));
                 if run.lanes.is_open(position) {
                     run.content.insert(position, recorded);
@@ -241,7 +173,7 @@ impl Dispatcher {
             let page = self.engine.read_lane(lane.as_str(), after, SEEK_EVENTS).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.position;
-            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.types.contains(&one.event.ty));
+            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.stored.selection_at(one.position).takes(&one.event));
             if let Some(one) = wanted.next() {
                 return Ok(Some((one.position, weigh(&one.event))));
             }
@@ -279,20 +211,6 @@ impl Dispatcher {
         // Lanes that were set aside leave events behind.
         if run.content.len() > 2 * run.lanes.open_count() + PAGE_EVENTS {
             run.content.retain(|position, _| run.lanes.is_open(*position));
-        }
-    }
-
-    fn obey(&mut self, run: &mut Run, instruction: Instruction) {
-        let now = self.environment.clock.now();
-        match instruction {
-            Instruction::Attach(sink) => {
-                self.sink = Some(sink);
-                run.lanes.nudge(now);
-            }
-            Instruction::Types(types) => self.types = types,
-            Instruction::Nudge => run.lanes.nudge(now),
-            Instruction::Redrive(position, reply) => drop(reply.send(run.lanes.redrive(position, now))),
-            Instruction::Discard(position, reply) => drop(reply.send(run.lanes.discard(position))),
         }
     }
 
@@ -384,5 +302,16 @@ fn worst(verdict: &Verdict) -> Option<&Fault> {
             Outcome::Later(fault) | Outcome::Retry(fault) | Outcome::Poison(fault) => Some(fault),
         }),
         Verdict::Unreadable(fault) | Verdict::Busy(fault) | Verdict::Failed(fault) | Verdict::EndpointAtFault(fault) => Some(fault),
+    }
+}
+
+/// The limits of a subscription that asks for `wanted`.
+fn tuning(wanted: &Wanted) -> Tuning {
+    Tuning {
+        batch_events_max: wanted.batch.events_max,
+        failures_max: wanted.retry.attempts_max,
+        backoff_ms: wanted.retry.backoff_ms,
+        backoff_ms_max: wanted.retry.backoff_ms_max,
+        ..Tuning::default()
     }
 }

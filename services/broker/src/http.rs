@@ -31,7 +31,13 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/events", post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read))
         .route("/api/live", get(live::live))
         .route("/api/subscriptions", get(subscriptions::list_subscriptions))
-        .route("/api/subscriptions/{name}", put(subscriptions::put_subscription).get(subscriptions::get_subscription))
+        .route(
+            "/api/subscriptions/{name}",
+            put(subscriptions::put_subscription)
+                .get(subscriptions::get_subscription)
+                .patch(subscriptions::patch_subscription)
+                .delete(subscriptions::delete_subscription),
+        )
         .route("/api/subscriptions/{name}/dead-letters", get(dead_letters::list_dead_letters))
         .route("/api/subscriptions/{name}/dead-letters/{position}/redrive", post(dead_letters::redrive))
         .route("/api/subscriptions/{name}/dead-letters/{position}/discard", post(dead_letters::discard))

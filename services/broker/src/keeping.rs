@@ -1,4 +1,4 @@
-//! What one subscription keeps in the engine's state: its floor, its rows, its dead letters.
+//! What one subscription keeps in the engine's state: what it asks for, its cursor, its rows, its dead letters.
 //!
 //! Keys, stored: `subscription/<name>`, `floor/<name>`, `lane/<name>/<lane>`, `dead/<name>/<position, 20 digits>`. A name has no slash.
 
@@ -8,20 +8,16 @@ use std::{
 };
 
 use kit::Position;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
 
 use crate::{
     engine::{EngineError, LogEngine, StateEntry, StatePut},
     lanes::{Changes, DeadLetter, Row},
+    subscriptions::stored::Stored,
 };
 
 /// How many changes are written in one go: a larger write would keep appends waiting.
 const PUTS_MAX: usize = 256;
-
-/// Where the configuration of the subscription `name` is kept.
-pub(crate) fn config_key(name: &str) -> String {
-    format!("{CONFIG_PREFIX}{name}")
-}
 
 /// What all keys of configurations begin with.
 pub(crate) const CONFIG_PREFIX: &str = "subscription/";
@@ -30,6 +26,16 @@ pub(crate) const CONFIG_PREFIX: &str = "subscription/";
 pub(crate) struct Keeping {
     name: String,
     versions: BTreeMap<String, i64>,
+    cursor: Cursor,
+}
+
+/// Where a subscription stands in the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Cursor {
+    /// The subscription starts after this position.
+    pub(crate) after: Position,
+    /// Everything up to here is settled or covered by a row.
+    pub(crate) floor: Position,
 }
 
 /// What a subscription had saved.
@@ -41,24 +47,51 @@ pub(crate) struct Saved {
 /// Changes on their way to the engine, in the order in which they must be written.
 pub(crate) type Unsaved = VecDeque<Vec<StatePut>>;
 
+impl Cursor {
+    /// The cursor of a subscription that starts after `after`.
+    pub(crate) fn at(after: Position) -> Self {
+        Self { after, floor: after }
+    }
+}
+
+impl<'de> Deserialize<'de> for Cursor {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            /// As it was kept while every subscription started at the beginning.
+            Floor(Position),
+            Full {
+                after: Position,
+                floor: Position,
+            },
+        }
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Floor(floor) => Self { after: Position::START, floor },
+            Form::Full { after, floor } => Self { after, floor },
+        })
+    }
+}
+
 impl Keeping {
     /// Reads what the subscription `name` had saved.
     pub(crate) async fn load(engine: &dyn LogEngine, name: &str) -> Result<(Self, Saved), EngineError> {
         let mut versions = BTreeMap::new();
-        let mut floor = Position::START;
-        if let Some(entry) = engine.state_get(&format!("floor/{name}")).await? {
-            floor = parse(&entry)?;
+        let mut cursor = Cursor::at(Position::START);
+        if let Some(entry) = engine.state_get(&cursor_key(name)).await? {
+            cursor = parse(&entry)?;
             versions.insert(entry.key, entry.version);
         }
         let mut rows = Vec::new();
-        for entry in engine.state_list(&format!("lane/{name}/")).await? {
+        for entry in engine.state_list(&row_prefix(name)).await? {
             rows.push(parse(&entry)?);
             versions.insert(entry.key, entry.version);
         }
         for entry in engine.state_list(&dead_letter_prefix(name)).await? {
             versions.insert(entry.key, entry.version);
         }
-        Ok((Self { name: name.to_owned(), versions }, Saved { floor, rows }))
+        let saved = Saved { floor: cursor.floor, rows };
+        Ok((Self { name: name.to_owned(), versions, cursor }, saved))
     }
 
     /// Puts changes in the order in which they must be written: the floor comes last.
@@ -69,9 +102,10 @@ impl Keeping {
             puts.extend(self.put(key, letter.as_ref().map(to_json)));
         }
         for (lane, row) in &changes.rows {
-            puts.extend(self.put(format!("lane/{}/{}", self.name, lane.as_str()), row.as_ref().map(to_json)));
+            puts.extend(self.put(format!("{}{}", row_prefix(&self.name), lane.as_str()), row.as_ref().map(to_json)));
         }
-        puts.extend(self.put(format!("floor/{}", self.name), Some(to_json(&changes.floor))));
+        self.cursor.floor = changes.floor;
+        puts.extend(self.put(cursor_key(&self.name), Some(to_json(&self.cursor))));
         let mut unsaved = Unsaved::new();
         while !puts.is_empty() {
             let rest = puts.split_off(puts.len().min(PUTS_MAX));
@@ -103,6 +137,42 @@ pub(crate) async fn save(engine: Arc<dyn LogEngine>, mut unsaved: Unsaved) -> Re
     Ok(())
 }
 
+/// Makes a subscription: what it asks for, and where it starts, together.
+pub(crate) async fn create(engine: &dyn LogEngine, name: &str, stored: &Stored, cursor: &Cursor) -> Result<(), EngineError> {
+    let put = |key, value| StatePut { key, value: Some(value), expected_version: 0 };
+    engine.state_put(vec![put(config_key(name), to_json(stored)), put(cursor_key(name), to_json(cursor))]).await
+}
+
+/// Keeps what a subscription asks for from now on.
+pub(crate) async fn configure(engine: &dyn LogEngine, name: &str, stored: &Stored, expected_version: i64) -> Result<(), EngineError> {
+    let (key, value) = (config_key(name), Some(to_json(stored)));
+    engine.state_put(vec![StatePut { key, value, expected_version }]).await
+}
+
+/// From here on the subscription `name` is being removed, also after a crash.
+pub(crate) async fn mark_removed(engine: &dyn LogEngine, name: &str, stored: &Stored, expected_version: i64) -> Result<(), EngineError> {
+    configure(engine, name, &stored.removed(), expected_version).await
+}
+
+/// Whether the subscription `name` was being removed.
+pub(crate) async fn is_removed(engine: &dyn LogEngine, name: &str) -> Result<bool, EngineError> {
+    let Some(entry) = engine.state_get(&config_key(name)).await? else { return Ok(false) };
+    parse::<Stored>(&entry).map(|stored| stored.is_removed)
+}
+
+/// Removes all that the subscription `name` keeps; what says that it is being removed goes last. Nobody else may write it any more.
+pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), EngineError> {
+    let mut entries = engine.state_list(&row_prefix(name)).await?;
+    entries.extend(engine.state_list(&dead_letter_prefix(name)).await?);
+    entries.extend(engine.state_get(&cursor_key(name)).await?);
+    entries.extend(engine.state_get(&config_key(name)).await?);
+    let puts: Vec<_> = entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: entry.version }).collect();
+    for some in puts.chunks(PUTS_MAX) {
+        engine.state_put(some.to_vec()).await?;
+    }
+    Ok(())
+}
+
 /// The dead letters of the subscription `name`, as they are saved.
 pub(crate) async fn dead_letters(engine: &dyn LogEngine, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
     engine.state_list(&dead_letter_prefix(name)).await?.iter().map(parse).collect()
@@ -118,6 +188,18 @@ pub(crate) fn parse<T: DeserializeOwned>(entry: &StateEntry) -> Result<T, Engine
 pub(crate) fn to_json(value: &impl serde::Serialize) -> String {
     // Plain data with text keys: it cannot fail.
     serde_json::to_string(value).unwrap_or_default()
+}
+
+fn config_key(name: &str) -> String {
+    format!("{CONFIG_PREFIX}{name}")
+}
+
+fn cursor_key(name: &str) -> String {
+    format!("floor/{name}")
+}
+
+fn row_prefix(name: &str) -> String {
+    format!("lane/{name}/")
 }
 
 fn dead_letter_prefix(name: &str) -> String {

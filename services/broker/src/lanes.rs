@@ -267,6 +267,17 @@ impl Lanes {
         self.open.first_key_value().map_or(self.read_head, |(first, _)| Position(first.0 - 1))
     }
 
+    /// Everything up to here is settled, in every lane.
+    pub fn settled_up_to(&self) -> Position {
+        let aside = self.lanes.values().filter_map(|state| state.aside.as_ref()).map(|aside| Position(aside.first.0 - 1)).min();
+        aside.map_or(self.floor(), |aside| aside.min(self.floor()))
+    }
+
+    /// From now on there are these limits.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+    }
+
     /// How many more events may be offered now.
     pub fn room(&self) -> usize {
         if self.open_bytes >= self.tuning.window_bytes_max { 0 } else { self.tuning.window_events_max.saturating_sub(self.open.len()) }

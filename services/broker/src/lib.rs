@@ -28,6 +28,9 @@ mod keeping;
 /// Who wants which events.
 pub mod subscriptions;
 
+/// How positions stand in JSON.
+mod wire;
+
 /// Subscribers behind a URL.
 pub mod sink;
 
@@ -53,8 +56,9 @@ use kit::{
 use tokio::sync::Semaphore;
 
 use engine::{EngineError, LogEngine, embedded::Embedded};
+use filters::Selection;
 use publish::{InProcess, PublishRights};
-use subscriptions::{RegisterError, Subscription, Subscriptions, Wanted};
+use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 
 /// What a broker is told at its start.
 #[derive(Debug, Clone)]
@@ -87,7 +91,8 @@ impl Broker {
     /// When the store cannot be used.
     pub async fn start(folder: &Path, settings: Settings, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
         let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
-        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, environment, lifecycle);
+        let shop = settings.rights.services();
+        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle);
         subscriptions.resume().await.map_err(unreadable)?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -117,8 +122,8 @@ impl Broker {
         revision: i64,
         sink: Arc<dyn Sink>,
     ) -> Result<Subscription, RegisterError> {
-        let wanted = Wanted { sink: None, types: types.into_iter().map(Into::into).collect(), revision };
-        self.shared.subscriptions.register(name, wanted, Some(sink)).await
+        let wanted = Wanted { selection: Selection::of_types(types), revision, ..Wanted::default() };
+        self.shared.subscriptions.register(name, wanted, Some(sink), Expected::Anything).await
     }
 
     /// The subscription `name` and how it stands.

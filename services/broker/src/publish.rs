@@ -54,6 +54,11 @@ impl PublishRights {
         self
     }
 
+    /// The services that may publish something: those of the shop.
+    pub(crate) fn services(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Whether `service` may publish `event`.
     ///
     /// # Errors

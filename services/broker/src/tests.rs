@@ -19,6 +19,9 @@ mod delivery;
 /// The routes.
 mod api;
 
+/// Registering, changing and removing subscriptions.
+mod subscribing;
+
 /// Real sockets.
 mod network;
 

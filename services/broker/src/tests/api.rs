@@ -10,23 +10,23 @@ use tower::ServiceExt;
 use super::{TYPE, keyring, shop};
 use crate::tests::Shop;
 
-fn request(method: Method, path: &str) -> http::request::Builder {
+pub(super) fn request(method: Method, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(path).header(header::HOST, "localhost")
 }
 
-fn cloud_event(id: &str, subject: &str, owner: &str) -> Value {
+pub(super) fn cloud_event(id: &str, subject: &str, owner: &str) -> Value {
     json!({"specversion": "1.0", "id": id, "source": "/tester", "type": TYPE, "subject": subject, "owner": owner, "data": {"n": 1}})
 }
 
 impl Shop {
-    async fn call(&self, request: Request<Body>) -> (StatusCode, Value) {
+    pub(super) async fn call(&self, request: Request<Body>) -> (StatusCode, Value) {
         let answer = self.router.clone().oneshot(request).await.unwrap();
         let status = answer.status();
         let bytes = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn publish(&self, token: Option<&str>, media: &str, body: impl Into<Body>) -> (StatusCode, Value) {
+    pub(super) async fn publish(&self, token: Option<&str>, media: &str, body: impl Into<Body>) -> (StatusCode, Value) {
         let mut builder = request(Method::POST, "/api/events").header(header::CONTENT_TYPE, media);
         if let Some(name) = token {
             builder = builder.header(header::AUTHORIZATION, format!("Bearer {}", keyring().service_token(name)));
@@ -34,25 +34,25 @@ impl Shop {
         self.call(builder.body(body.into()).unwrap()).await
     }
 
-    async fn get(&self, who: Who<'_>, path: &str) -> (StatusCode, Value) {
+    pub(super) async fn get(&self, who: Who<'_>, path: &str) -> (StatusCode, Value) {
         self.call(who.ask(Method::GET, path).body(Body::empty()).unwrap()).await
     }
 
-    async fn put(&self, who: Who<'_>, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(super) async fn put(&self, who: Who<'_>, path: &str, body: &Value) -> (StatusCode, Value) {
         let builder = who.ask(Method::PUT, path).header(header::CONTENT_TYPE, "application/json");
         self.call(builder.body(Body::from(body.to_string())).unwrap()).await
     }
 }
 
 #[derive(Clone, Copy)]
-enum Who<'a> {
+pub(super) enum Who<'a> {
     Nobody,
     Guest(&'a str),
     Service(&'a str),
 }
 
 impl Who<'_> {
-    fn ask(self, method: Method, path: &str) -> http::request::Builder {
+    pub(super) fn ask(self, method: Method, path: &str) -> http::request::Builder {
         let builder = request(method, path);
         match self {
             Self::Nobody => builder,
@@ -62,7 +62,7 @@ impl Who<'_> {
     }
 }
 
-const OPERATOR: Who<'_> = Who::Service("operator");
+pub(super) const OPERATOR: Who<'_> = Who::Service("operator");
 
 #[tokio::test]
 async fn a_service_publishes_its_own_events_and_they_are_taken_once() {

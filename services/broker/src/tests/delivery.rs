@@ -15,11 +15,11 @@ use kit::{
 };
 
 use super::{DEADLINE, TYPE, environment, event, settings};
-use crate::{Broker, dispatcher::State, subscriptions::RegisterError};
+use crate::{Broker, dispatcher::State, filters::Selection, subscriptions::RegisterError};
 
 /// How a subscriber behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Temper {
+pub(super) enum Temper {
     Fine,
     /// Fails in every way there is, now and then.
     Moody,
@@ -28,15 +28,15 @@ enum Temper {
 }
 
 /// A subscriber with an inbox: it checks that each lane's events come in sequence.
-struct Subscriber {
-    temper: Mutex<Temper>,
+pub(super) struct Subscriber {
+    pub(super) temper: Mutex<Temper>,
     ids: Ids,
     applied: Mutex<BTreeMap<String, i64>>,
-    deliveries: Mutex<usize>,
+    pub(super) deliveries: Mutex<usize>,
 }
 
 impl Subscriber {
-    fn new(temper: Temper, seed: u64) -> Arc<Self> {
+    pub(super) fn new(temper: Temper, seed: u64) -> Arc<Self> {
         Arc::new(Self { temper: Mutex::new(temper), ids: Ids::seeded(seed), applied: Mutex::default(), deliveries: Mutex::default() })
     }
 
@@ -52,11 +52,16 @@ impl Subscriber {
         *count = sequence.max(*count);
     }
 
-    fn total(&self) -> i64 {
+    pub(super) fn total(&self) -> i64 {
         self.applied.lock().unwrap().values().sum()
     }
 
-    async fn until(&self, total: i64) {
+    /// The lanes of which something was applied.
+    pub(super) fn lanes(&self) -> Vec<String> {
+        self.applied.lock().unwrap().keys().cloned().collect()
+    }
+
+    pub(super) async fn until(&self, total: i64) {
         let all = async {
             while self.total() < total {
                 let_time_pass(Duration::from_millis(5)).await;
@@ -108,17 +113,17 @@ impl Sink for Subscriber {
 }
 
 /// One life of a broker; dropping its runtime is `kill -9`.
-fn live<T>(life: impl Future<Output = T>) -> T {
+pub(super) fn live<T>(life: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(life)
 }
 
-async fn start(folder: &Path, environment: &Environment) -> (Broker, Lifecycle) {
+pub(super) async fn start(folder: &Path, environment: &Environment) -> (Broker, Lifecycle) {
     let lifecycle = Lifecycle::new();
     (Broker::start(folder, settings(), environment, &lifecycle).await.unwrap(), lifecycle)
 }
 
-fn numbered(lane: &str, sequence: i64) -> Envelope {
+pub(super) fn numbered(lane: &str, sequence: i64) -> Envelope {
     Envelope { sequence: Some(sequence), ..event("/tester", &format!("{lane}-{sequence}"), lane) }
 }
 
@@ -248,7 +253,7 @@ fn a_registration_survives_and_its_revision_only_rises() {
         subscriber.until(1).await;
         assert_eq!(broker.attach("tester", [TYPE], 2, subscriber.clone()).await.unwrap().wanted.revision, 2);
         let lower = broker.attach("tester", [more], 1, subscriber.clone()).await.unwrap();
-        assert_eq!((lower.wanted.revision, lower.wanted.types), (2, BTreeSet::from([TYPE.to_owned()])));
+        assert_eq!((lower.wanted.revision, lower.wanted.selection), (2, Selection::of_types([TYPE])));
         let taken = broker.attach("tester", [more], 2, subscriber.clone()).await;
         assert!(matches!(taken, Err(RegisterError::RevisionTaken { revision: 2, .. })));
         broker.attach("tester", [TYPE, more], 3, subscriber.clone()).await.unwrap();
@@ -290,6 +295,6 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
 }
 
 /// Simulated time, or the pace of a sink.
-async fn let_time_pass(duration: std::time::Duration) {
+pub(super) async fn let_time_pass(duration: std::time::Duration) {
     tokio::time::sleep(duration).await;
 }

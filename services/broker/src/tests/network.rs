@@ -13,7 +13,10 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tower::ServiceExt;
 
 use super::{DEADLINE, TYPE, event, keyring, shop};
-use crate::subscriptions::Wanted;
+use crate::{
+    filters::Selection,
+    subscriptions::{Expected, wanted::Wanted},
+};
 
 async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -47,8 +50,9 @@ async fn a_subscriber_behind_a_url_gets_signed_batches_and_answers_for_each_even
     let lifecycle = Lifecycle::new();
     lifecycle.spawn("subscriber", serve(listener, subscriber, lifecycle.clone()));
     shop.broker.publisher().publish(&[event("/tester", "1", "a"), event("/tester", "2", "b")]).await.unwrap();
-    let wanted = Wanted { sink: Some(format!("http://{address}/events")), types: [TYPE.to_owned()].into(), revision: 1 };
-    shop.broker.shared.subscriptions.register("tester", wanted, None).await.unwrap();
+    let sink = Some(format!("http://{address}/events"));
+    let wanted = Wanted { sink, selection: Selection::of_types([TYPE]), revision: 1, ..Wanted::default() };
+    shop.broker.shared.subscriptions.register("tester", wanted, None, Expected::Anything).await.unwrap();
     within(async {
         while shop.broker.subscription("tester").unwrap().status.floor.0 < 2 {
             let_time_pass(std::time::Duration::from_millis(5)).await;
