@@ -68,10 +68,10 @@ pub(super) const OPERATOR: Who<'_> = Who::Service("operator");
 async fn a_service_publishes_its_own_events_and_they_are_taken_once() {
     let shop = shop().await;
     let (status, body) = shop.publish(Some("tester"), EVENT_JSON, cloud_event("1", "o-1", "ann").to_string()).await;
-    assert_eq!((status, body), (StatusCode::ACCEPTED, json!({"results": [{"position": 1, "duplicate": false}]})));
+    assert_eq!((status, body), (StatusCode::ACCEPTED, json!({"results": [{"position": "1", "duplicate": false}]})));
     let batch = json!([cloud_event("1", "o-1", "ann"), cloud_event("2", "o-1", "ann")]).to_string();
     let (status, body) = shop.publish(Some("tester"), BATCH_JSON, batch).await;
-    let expected = json!({"results": [{"position": 1, "duplicate": true}, {"position": 2, "duplicate": false}]});
+    let expected = json!({"results": [{"position": "1", "duplicate": true}, {"position": "2", "duplicate": false}]});
     assert_eq!((status, body), (StatusCode::ACCEPTED, expected));
     let mut other = cloud_event("2", "o-1", "ann");
     other["data"] = json!({"n": 2});
