@@ -25,10 +25,13 @@ pub mod dispatcher;
 /// What a subscription keeps.
 mod keeping;
 
+/// Checks a subscription's books against the log.
+pub mod audit;
+
 /// Who wants which events.
 pub mod subscriptions;
 
-/// How positions stand in JSON.
+/// How positions and times stand in JSON.
 mod wire;
 
 /// Subscribers behind a URL.
@@ -55,8 +58,10 @@ use kit::{
 
 use tokio::sync::Semaphore;
 
+use audit::AuditError;
 use engine::{EngineError, LogEngine, embedded::Embedded};
 use filters::Selection;
+use lanes::Counts;
 use publish::{InProcess, PublishRights};
 use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 
@@ -129,6 +134,14 @@ impl Broker {
     /// The subscription `name` and how it stands.
     pub fn subscription(&self, name: &str) -> Option<Subscription> {
         self.shared.subscriptions.get(name)
+    }
+
+    /// Audits the books of the subscription `name` against the log, while both are in use: what became of the events up to its floor.
+    ///
+    /// # Errors
+    /// See [`AuditError`]; [`EngineError::Trimmed`] when the log was trimmed meanwhile.
+    pub async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
+        self.shared.subscriptions.audit(name).await
     }
 
     /// The log itself: its tail and what is in it.

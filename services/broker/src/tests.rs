@@ -22,6 +22,9 @@ mod api;
 /// Registering, changing and removing subscriptions.
 mod subscribing;
 
+/// Pausing, seeking, deciding, and the books behind it.
+mod operating;
+
 /// Real sockets.
 mod network;
 

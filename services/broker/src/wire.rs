@@ -1,7 +1,7 @@
-//! How positions stand in JSON: as texts, since they have 64 bits and a JavaScript number 53.
+//! How positions and times stand in JSON: as texts, since a position has 64 bits and a JavaScript number 53.
 
-use kit::Position;
-use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use kit::{Position, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// A position as a text, for `#[serde(with = "wire::position")]`.
 pub(crate) mod position {
@@ -14,6 +14,29 @@ pub(crate) mod position {
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Position, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_position(&text).ok_or_else(|| D::Error::custom("a position must be a text like \"42\""))
+    }
+}
+
+/// A time as RFC 3339 text, for `#[serde(with = "wire::time")]`.
+pub(crate) mod time {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time.to_rfc3339())
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Timestamp::from_rfc3339(&text).ok_or_else(|| D::Error::custom("a time must be a text like \"2026-01-31T12:00:00Z\""))
+    }
+}
+
+/// The same, where there may be none.
+pub(crate) mod optional_time {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(Timestamp::to_rfc3339).serialize(serializer)
     }
 }
 
