@@ -32,6 +32,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             "/api/events",
             post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read).options(publish::limits),
         )
+        .route("/api/events/{position}", get(events::read_one))
         .route("/api/live", get(live::live))
         .route("/api/subscriptions", get(subscriptions::list_subscriptions))
         .route("/api/subscriptions/{name}", put(subscriptions::put_subscription).get(subscriptions::get_subscription))

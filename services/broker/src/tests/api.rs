@@ -13,6 +13,9 @@ use crate::tests::Shop;
 /// Publishing in every mode, and what is refused.
 mod publishing;
 
+/// Pages and single events.
+mod reading;
+
 /// A log at its limit.
 mod full;
 
