@@ -71,18 +71,14 @@ impl Keeping {
     pub(crate) async fn load(engine: &dyn LogEngine, name: &str, stored: &Stored) -> Result<(Self, Saved), EngineError> {
         let mut keeping = Self { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
         let Some(entry) = engine.state_get(&cursor_key(name)).await? else { return Ok((keeping, Saved::default())) };
-        // As it was kept while every subscription started at the beginning, and nothing was counted.
-        let uncounted = serde_json::from_str::<Position>(&entry.value).ok();
-        keeping.cursor = match uncounted {
-            Some(floor) => Cursor { floor, ..Cursor::default() },
-            None => parse(&entry)?,
-        };
+        let is_uncounted;
+        (keeping.cursor, is_uncounted) = parse_cursor(&entry)?;
         keeping.versions.insert(entry.key, entry.version);
         let mut saved = keeping.load_rest(engine).await?;
         if let Some(seeking) = keeping.cursor.seeking {
             saved = keeping.arrive(engine, seeking, &saved).await?;
         }
-        if uncounted.is_some() {
+        if is_uncounted {
             let auditor = audit::fold(engine, stored, keeping.books(saved.clone())).await?;
             saved.counts = auditor.counted();
             keeping.cursor.counts = saved.counts;
@@ -218,7 +214,7 @@ pub(crate) async fn stored(engine: &dyn LogEngine, name: &str) -> Result<Option<
 pub(crate) async fn books(engine: &dyn LogEngine, name: &str) -> Result<Books, EngineError> {
     let mut keeping = Keeping { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
     if let Some(entry) = engine.state_get(&cursor_key(name)).await? {
-        keeping.cursor = parse(&entry)?;
+        (keeping.cursor, _) = parse_cursor(&entry)?;
     }
     let saved = keeping.load_rest(engine).await?;
     Ok(keeping.books(saved))
@@ -256,6 +252,15 @@ pub(crate) async fn dead_letter(engine: &dyn LogEngine, name: &str, position: Po
 pub(crate) fn parse<T: DeserializeOwned>(entry: &StateEntry) -> Result<T, EngineError> {
     serde_json::from_str(&entry.value)
         .map_err(|error| EngineError::Failed(format!("table state, row `{}`, column value: {error}", entry.key)))
+}
+
+/// Reads a cursor; answers also whether nothing was counted yet. Then every subscription started at the beginning, and the floor was
+/// all that was kept.
+fn parse_cursor(entry: &StateEntry) -> Result<(Cursor, bool), EngineError> {
+    match serde_json::from_str::<Position>(&entry.value) {
+        Ok(floor) => Ok((Cursor { floor, ..Cursor::default() }, true)),
+        Err(_) => Ok((parse(entry)?, false)),
+    }
 }
 
 /// Writes a piece of state.

@@ -1,21 +1,7 @@
-//! How positions and times stand in JSON: as texts, since a position has 64 bits and a JavaScript number 53.
+//! How times stand in JSON: as RFC 3339 texts.
 
-use kit::{Position, Timestamp};
+use kit::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
-/// A position as a text, for `#[serde(with = "wire::position")]`.
-pub(crate) mod position {
-    use super::*;
-
-    pub(crate) fn serialize<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(position)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Position, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_position(&text).ok_or_else(|| D::Error::custom("a position must be a text like \"42\""))
-    }
-}
 
 /// A time as RFC 3339 text, for `#[serde(with = "wire::time")]`.
 pub(crate) mod time {
@@ -38,9 +24,4 @@ pub(crate) mod optional_time {
     pub(crate) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
         time.map(Timestamp::to_rfc3339).serialize(serializer)
     }
-}
-
-/// Reads a position from a text.
-pub(crate) fn parse_position(text: &str) -> Option<Position> {
-    text.parse().ok().filter(|position: &i64| *position >= 0).map(Position)
 }

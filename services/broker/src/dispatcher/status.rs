@@ -15,13 +15,10 @@ pub struct Status {
     /// Whether it delivers.
     pub state: State,
     /// It starts after this position.
-    #[serde(with = "wire::position")]
     pub after: Position,
     /// Everything up to here is settled, or set aside.
-    #[serde(with = "wire::position")]
     pub floor: Position,
     /// How far the log was read.
-    #[serde(with = "wire::position")]
     pub read_head: Position,
     /// How many events wait to be taken. Events that were not read yet are all counted, whether they are asked for or not.
     pub lag_events: i64,

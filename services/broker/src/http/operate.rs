@@ -14,7 +14,6 @@ use super::{no_store, operate_problem, operators_only, subscriptions};
 use crate::{
     Shared,
     subscriptions::wanted::{Fields, Start, invalid},
-    wire,
 };
 
 pub(super) async fn pause(State(shared): State<Arc<Shared>>, caller: Caller, Params(name): Params<String>) -> Result<Response, Problem> {
@@ -35,7 +34,6 @@ async fn set_paused(shared: &Shared, caller: &Caller, name: &str, is_paused: boo
 #[derive(Serialize)]
 struct Sought {
     /// The subscription starts after this position.
-    #[serde(with = "wire::position")]
     after: Position,
     /// How many lanes that were set aside are dissolved.
     lanes_dissolved: usize,
@@ -58,6 +56,7 @@ pub(super) async fn seek(
         let dry_run: Option<bool> = fields.take("dry_run")?;
         fields.finish()?;
         let to = to.ok_or_else(|| invalid("to", "must be \"earliest\", \"latest\", {\"position\": …} or {\"time\": …}"))?;
+        to.check("to")?;
         Ok((to, dry_run.unwrap_or(false)))
     })();
     let (to, dry_run) = read.map_err(|error| subscriptions::invalid_problem("invalid_seek", &error))?;

@@ -80,7 +80,7 @@ pub enum Start {
     /// The first event that is published from now on.
     Latest,
     /// The event at this position, or the first one after it.
-    Position(#[serde(with = "wire::position")] Position),
+    Position(Position),
     /// The first event that was published at this time or later.
     Time(#[serde(with = "wire::time")] Timestamp),
 }
@@ -98,6 +98,19 @@ pub struct Retry {
     pub backoff_ms: u64,
     /// The longest time to a retry, unless the sink asks for a longer one.
     pub backoff_ms_max: u64,
+}
+
+impl Start {
+    /// Checks that it is a place, as the field `field`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn check(self, field: &str) -> Result<(), Invalid> {
+        match self {
+            Self::Position(position) if position < Position::START => Err(invalid(field, "must not be before the beginning")),
+            Self::Earliest | Self::Latest | Self::Position(_) | Self::Time(_) => Ok(()),
+        }
+    }
 }
 
 impl Default for Batch {
@@ -209,6 +222,7 @@ impl Wanted {
         if self.revision < 1 {
             return Err(invalid("revision", "must be at least 1"));
         }
+        self.start.check("start")?;
         let Retry { attempts_max, age_ms_max, backoff_ms, backoff_ms_max } = self.retry;
         check_range("/batch/events_max", self.batch.events_max, 1..=BATCH_EVENTS_MAX)?;
         check_range("/batch/wait_ms", self.batch.wait_ms, 0..=BATCH_WAIT_MS_MAX)?;
@@ -381,7 +395,7 @@ mod tests {
             (with("on_exhausted", json!("stop")), "on_exhausted"),
             (with("retry", json!({"age_ms_max": 999})), "/retry/age_ms_max"),
             (with("start", json!("now")), "start"),
-            (with("start", json!({"position": 7})), "start"),
+            (with("start", json!({"position": "seven"})), "start"),
             (with("start", json!({"position": "-1"})), "start"),
             (with("start", json!({"time": "noon"})), "start"),
             (with("retry", json!({"attempts_max": 0})), "/retry/attempts_max"),

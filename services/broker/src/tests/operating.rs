@@ -234,7 +234,9 @@ async fn operators_pause_resume_and_seek_over_http() {
         let shown = shop.get(OPERATOR, path).await.1;
         assert_eq!((&shown["status"]["after"], &shown["status"]["state"]), (&json!(after), &json!("paused")));
     }
-    for (body, field) in [(json!({}), "to"), (json!({"to": "now"}), "to"), (json!({"to": "latest", "x": 1}), "x")] {
+    for (body, field) in
+        [(json!({}), "to"), (json!({"to": "now"}), "to"), (json!({"to": {"position": "-1"}}), "to"), (json!({"to": "latest", "x": 1}), "x")]
+    {
         let (code, body) = shop.post(OPERATOR, &format!("{path}/seek"), Some(&body)).await;
         assert_eq!((code.as_u16(), &body["code"], &body["field"]), (422, &json!("invalid_seek"), &json!(field)));
     }
