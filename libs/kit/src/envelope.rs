@@ -247,7 +247,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-fn is_json(media_type: &str) -> bool {
+/// Whether a media type is one of JSON.
+pub fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
 }

@@ -1,13 +1,16 @@
 //! The routes. Thin: extract, check, call, convert.
 
 /// Publishing.
-mod publish;
+pub(crate) mod publish;
 
 /// Reading the log.
 mod events;
 
 /// Registering subscriptions, and how they stand.
 mod subscriptions;
+
+/// Pausing, resuming and seeking.
+mod operate;
 
 /// What was given up, and what becomes of it.
 mod dead_letters;
@@ -24,11 +27,15 @@ use http::{StatusCode, header};
 use kit::{Problem, http::Caller};
 use serde::Serialize;
 
-use crate::{Shared, engine::EngineError, live};
+use crate::{Shared, engine::EngineError, live, subscriptions::OperateError};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/api/events", post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read))
+        .route(
+            "/api/events",
+            post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read).options(publish::limits),
+        )
+        .route("/api/events/{position}", get(events::read_one))
         .route("/api/live", get(live::live))
         .route("/api/subscriptions", get(subscriptions::list_subscriptions))
         .route(
@@ -38,6 +45,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
                 .patch(subscriptions::patch_subscription)
                 .delete(subscriptions::delete_subscription),
         )
+        .route("/api/subscriptions/{name}/pause", post(operate::pause))
+        .route("/api/subscriptions/{name}/resume", post(operate::resume))
+        .route("/api/subscriptions/{name}/seek", post(operate::seek))
         .route("/api/subscriptions/{name}/dead-letters", get(dead_letters::list_dead_letters))
         .route("/api/subscriptions/{name}/dead-letters/{position}/redrive", post(dead_letters::redrive))
         .route("/api/subscriptions/{name}/dead-letters/{position}/discard", post(dead_letters::discard))
@@ -74,6 +84,13 @@ const FULL_RETRY_AFTER_S: u32 = 5;
 fn disk_full() -> Problem {
     let detail = "the disk of the broker is full; try again when there is room";
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "disk_full", detail).retry_after_s(FULL_RETRY_AFTER_S)
+}
+
+fn operate_problem(error: &OperateError) -> Problem {
+    match error {
+        OperateError::Unknown(_) => subscriptions::unknown(),
+        OperateError::Engine(error) => engine_problem(error),
+    }
 }
 
 fn no_store(answer: impl IntoResponse) -> Response {

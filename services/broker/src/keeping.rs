@@ -2,21 +2,19 @@
 //!
 //! Keys, stored: `subscription/<name>`, `floor/<name>`, `lane/<name>/<lane>`, `dead/<name>/<position, 20 digits>`. A name has no slash.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use kit::Position;
-use serde::{Deserialize, Deserializer, Serialize, de::DeserializeOwned};
+use kit::{Position, Timestamp};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
+    audit::{self, Books, Checkpoint},
     engine::{EngineError, LogEngine, StateEntry, StatePut},
-    lanes::{Changes, DeadLetter, Row},
+    lanes::{Changes, Counts, DeadLetter, LetterState, Saved},
     subscriptions::stored::Stored,
 };
 
-/// How many changes are written in one go: a larger write would keep appends waiting.
+/// How many changes are written in one go where they need not be together: a larger write would keep appends waiting.
 const PUTS_MAX: usize = 256;
 
 /// What all keys of configurations begin with.
@@ -26,92 +24,155 @@ pub(crate) const CONFIG_PREFIX: &str = "subscription/";
 pub(crate) struct Keeping {
     name: String,
     versions: BTreeMap<String, i64>,
+    /// As it was taken to be saved.
     cursor: Cursor,
 }
 
 /// Where a subscription stands in the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Cursor {
     /// The subscription starts after this position.
     pub(crate) after: Position,
+    /// When it was put there; none at first.
+    pub(crate) sought_at: Option<Timestamp>,
     /// Everything up to here is settled or covered by a row.
     pub(crate) floor: Position,
+    /// What became of the events up to the floor.
+    pub(crate) counts: Counts,
+    /// What was counted of events that the log may have lost.
+    pub(crate) checkpoint: Checkpoint,
+    /// Nothing is delivered.
+    pub(crate) is_paused: bool,
+    /// It is going to another place: what it has of the old one goes before anything else happens.
+    pub(crate) seeking: Option<Seeking>,
 }
 
-/// What a subscription had saved.
-pub(crate) struct Saved {
-    pub(crate) floor: Position,
-    pub(crate) rows: Vec<Row>,
+/// Another place to go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seeking {
+    after: Position,
+    at: Timestamp,
 }
 
-/// Changes on their way to the engine, in the order in which they must be written.
-pub(crate) type Unsaved = VecDeque<Vec<StatePut>>;
+/// Changes on their way to the engine: all of them or none.
+pub(crate) type Puts = Vec<StatePut>;
 
 impl Cursor {
     /// The cursor of a subscription that starts after `after`.
     pub(crate) fn at(after: Position) -> Self {
-        Self { after, floor: after }
-    }
-}
-
-impl<'de> Deserialize<'de> for Cursor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            /// As it was kept while every subscription started at the beginning.
-            Floor(Position),
-            Full {
-                after: Position,
-                floor: Position,
-            },
-        }
-        Ok(match Form::deserialize(deserializer)? {
-            Form::Floor(floor) => Self { after: Position::START, floor },
-            Form::Full { after, floor } => Self { after, floor },
-        })
+        let checkpoint = Checkpoint { position: after, ..Checkpoint::default() };
+        Self { after, floor: after, checkpoint, ..Self::default() }
     }
 }
 
 impl Keeping {
-    /// Reads what the subscription `name` had saved.
-    pub(crate) async fn load(engine: &dyn LogEngine, name: &str) -> Result<(Self, Saved), EngineError> {
-        let mut versions = BTreeMap::new();
-        let mut cursor = Cursor::at(Position::START);
-        if let Some(entry) = engine.state_get(&cursor_key(name)).await? {
-            cursor = parse(&entry)?;
-            versions.insert(entry.key, entry.version);
+    /// Reads what the subscription `name` had saved; first finishes what a crash broke off.
+    pub(crate) async fn load(engine: &dyn LogEngine, name: &str, stored: &Stored) -> Result<(Self, Saved), EngineError> {
+        let mut keeping = Self { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
+        let Some(entry) = engine.state_get(&cursor_key(name)).await? else { return Ok((keeping, Saved::default())) };
+        let is_uncounted;
+        (keeping.cursor, is_uncounted) = parse_cursor(&entry)?;
+        keeping.versions.insert(entry.key, entry.version);
+        let mut saved = keeping.load_rest(engine).await?;
+        if let Some(seeking) = keeping.cursor.seeking {
+            saved = keeping.arrive(engine, seeking, &saved).await?;
         }
-        let mut rows = Vec::new();
-        for entry in engine.state_list(&row_prefix(name)).await? {
-            rows.push(parse(&entry)?);
-            versions.insert(entry.key, entry.version);
+        if is_uncounted {
+            let auditor = audit::fold(engine, stored, keeping.books(saved.clone())).await?;
+            saved.counts = auditor.counted();
+            keeping.cursor.counts = saved.counts;
         }
-        for entry in engine.state_list(&dead_letter_prefix(name)).await? {
-            versions.insert(entry.key, entry.version);
-        }
-        let saved = Saved { floor: cursor.floor, rows };
-        Ok((Self { name: name.to_owned(), versions, cursor }, saved))
+        Ok((keeping, saved))
     }
 
-    /// Puts changes in the order in which they must be written: the floor comes last.
-    pub(crate) fn prepare(&mut self, changes: &Changes) -> Unsaved {
-        let mut puts = Vec::new();
-        for (position, letter) in &changes.dead_letters {
-            let key = format!("{}{:020}", dead_letter_prefix(&self.name), position.0);
-            puts.extend(self.put(key, letter.as_ref().map(to_json)));
+    async fn load_rest(&mut self, engine: &dyn LogEngine) -> Result<Saved, EngineError> {
+        let mut saved = Saved { floor: self.cursor.floor, counts: self.cursor.counts, ..Saved::default() };
+        for entry in engine.state_list(&row_prefix(&self.name)).await? {
+            saved.rows.push(parse(&entry)?);
+            self.versions.insert(entry.key, entry.version);
+        }
+        for entry in engine.state_list(&letter_prefix(&self.name)).await? {
+            saved.letters.push(parse(&entry)?);
+            self.versions.insert(entry.key, entry.version);
+        }
+        Ok(saved)
+    }
+
+    /// As it was taken to be saved.
+    pub(crate) fn cursor(&self) -> &Cursor {
+        &self.cursor
+    }
+
+    /// To be changed, and saved with the next changes.
+    pub(crate) fn cursor_mut(&mut self) -> &mut Cursor {
+        &mut self.cursor
+    }
+
+    /// What an auditor needs beside the log.
+    pub(crate) fn books(&self, saved: Saved) -> Books {
+        Books { after: self.cursor.after, checkpoint: self.cursor.checkpoint, saved }
+    }
+
+    /// Puts `changes` as the engine takes them. What this gives must be saved in the order in which it was given.
+    pub(crate) fn prepare(&mut self, changes: &Changes) -> Puts {
+        let mut puts = Puts::new();
+        for (position, letter) in &changes.letters {
+            puts.extend(self.put(letter_key(&self.name, *position), letter.as_ref().map(to_json)));
         }
         for (lane, row) in &changes.rows {
             puts.extend(self.put(format!("{}{}", row_prefix(&self.name), lane.as_str()), row.as_ref().map(to_json)));
         }
-        self.cursor.floor = changes.floor;
+        (self.cursor.floor, self.cursor.counts) = (changes.floor, changes.counts);
         puts.extend(self.put(cursor_key(&self.name), Some(to_json(&self.cursor))));
-        let mut unsaved = Unsaved::new();
-        while !puts.is_empty() {
-            let rest = puts.split_off(puts.len().min(PUTS_MAX));
-            unsaved.push_back(std::mem::replace(&mut puts, rest));
+        puts
+    }
+
+    /// Goes to another place: starts anew after `after`. Lanes that were set aside are dissolved; dead letters from before that place
+    /// are discarded, and those behind it forgotten, since their events come again. Saved so that a crash in the middle is finished at
+    /// the next load; after an error this must be loaded again.
+    pub(crate) async fn seek(
+        &mut self,
+        engine: &dyn LogEngine,
+        (stored, version): (&Stored, i64),
+        after: Position,
+        now: Timestamp,
+    ) -> Result<Saved, EngineError> {
+        let before = self.load_rest(engine).await?;
+        let seeking = Seeking { after, at: now };
+        self.cursor.seeking = Some(seeking);
+        let config = StatePut { key: config_key(&self.name), value: Some(to_json(stored)), expected_version: version };
+        let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
+        engine.state_put(cursor.into_iter().chain([config]).collect()).await?;
+        self.arrive(engine, seeking, &before).await
+    }
+
+    async fn arrive(&mut self, engine: &dyn LogEngine, seeking: Seeking, before: &Saved) -> Result<Saved, EngineError> {
+        let mut puts = Puts::new();
+        for row in &before.rows {
+            puts.extend(self.put(format!("{}{}", row_prefix(&self.name), row.lane.as_str()), None));
         }
-        unsaved
+        let mut letters = Vec::new();
+        for letter in &before.letters {
+            let key = letter_key(&self.name, letter.position);
+            match letter.state {
+                _ if letter.position > seeking.after => puts.extend(self.put(key, None)),
+                LetterState::Discarded { .. } => letters.push(letter.clone()),
+                LetterState::Waiting | LetterState::Redriving => {
+                    let letter = DeadLetter { state: LetterState::Discarded { at: seeking.at }, ..letter.clone() };
+                    puts.extend(self.put(key, Some(to_json(&letter))));
+                    letters.push(letter);
+                }
+            }
+        }
+        for some in puts.chunks(PUTS_MAX) {
+            engine.state_put(some.to_vec()).await?;
+        }
+        let is_paused = self.cursor.is_paused;
+        self.cursor = Cursor { is_paused, sought_at: Some(seeking.at), ..Cursor::at(seeking.after) };
+        let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
+        engine.state_put(cursor.into_iter().collect()).await?;
+        Ok(Saved { floor: seeking.after, letters, ..Saved::default() })
     }
 
     fn put(&mut self, key: String, value: Option<String>) -> Option<StatePut> {
@@ -126,15 +187,9 @@ impl Keeping {
     }
 }
 
-/// Writes `unsaved`; gives back what could not be written.
-pub(crate) async fn save(engine: Arc<dyn LogEngine>, mut unsaved: Unsaved) -> Result<(), (EngineError, Unsaved)> {
-    while let Some(puts) = unsaved.front() {
-        match engine.state_put(puts.clone()).await {
-            Ok(()) => drop(unsaved.pop_front()),
-            Err(error) => return Err((error, unsaved)),
-        }
-    }
-    Ok(())
+/// Writes `puts`; gives them back if they could not be written.
+pub(crate) async fn save(engine: Arc<dyn LogEngine>, puts: Puts) -> Result<(), (EngineError, Puts)> {
+    engine.state_put(puts.clone()).await.map_err(|error| (error, puts))
 }
 
 /// Makes a subscription: what it asks for, and where it starts, together.
@@ -149,21 +204,31 @@ pub(crate) async fn configure(engine: &dyn LogEngine, name: &str, stored: &Store
     engine.state_put(vec![StatePut { key, value, expected_version }]).await
 }
 
+/// What the subscription `name` asks for and the version of that, if there is one.
+pub(crate) async fn stored(engine: &dyn LogEngine, name: &str) -> Result<Option<(Stored, i64)>, EngineError> {
+    let Some(entry) = engine.state_get(&config_key(name)).await? else { return Ok(None) };
+    Ok(Some((parse(&entry)?, entry.version)))
+}
+
+/// The books of the subscription `name`, as they are saved. Nobody may write them meanwhile.
+pub(crate) async fn books(engine: &dyn LogEngine, name: &str) -> Result<Books, EngineError> {
+    let mut keeping = Keeping { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
+    if let Some(entry) = engine.state_get(&cursor_key(name)).await? {
+        (keeping.cursor, _) = parse_cursor(&entry)?;
+    }
+    let saved = keeping.load_rest(engine).await?;
+    Ok(keeping.books(saved))
+}
+
 /// From here on the subscription `name` is being removed, also after a crash.
 pub(crate) async fn mark_removed(engine: &dyn LogEngine, name: &str, stored: &Stored, expected_version: i64) -> Result<(), EngineError> {
     configure(engine, name, &stored.removed(), expected_version).await
 }
 
-/// Whether the subscription `name` was being removed.
-pub(crate) async fn is_removed(engine: &dyn LogEngine, name: &str) -> Result<bool, EngineError> {
-    let Some(entry) = engine.state_get(&config_key(name)).await? else { return Ok(false) };
-    parse::<Stored>(&entry).map(|stored| stored.is_removed)
-}
-
 /// Removes all that the subscription `name` keeps; what says that it is being removed goes last. Nobody else may write it any more.
 pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), EngineError> {
     let mut entries = engine.state_list(&row_prefix(name)).await?;
-    entries.extend(engine.state_list(&dead_letter_prefix(name)).await?);
+    entries.extend(engine.state_list(&letter_prefix(name)).await?);
     entries.extend(engine.state_get(&cursor_key(name)).await?);
     entries.extend(engine.state_get(&config_key(name)).await?);
     let puts: Vec<_> = entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: entry.version }).collect();
@@ -175,13 +240,27 @@ pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), Eng
 
 /// The dead letters of the subscription `name`, as they are saved.
 pub(crate) async fn dead_letters(engine: &dyn LogEngine, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-    engine.state_list(&dead_letter_prefix(name)).await?.iter().map(parse).collect()
+    engine.state_list(&letter_prefix(name)).await?.iter().map(parse).collect()
+}
+
+/// One dead letter, as it is saved.
+pub(crate) async fn dead_letter(engine: &dyn LogEngine, name: &str, position: Position) -> Result<Option<DeadLetter>, EngineError> {
+    engine.state_get(&letter_key(name, position)).await?.map(|entry| parse(&entry)).transpose()
 }
 
 /// Reads a piece of state.
 pub(crate) fn parse<T: DeserializeOwned>(entry: &StateEntry) -> Result<T, EngineError> {
     serde_json::from_str(&entry.value)
         .map_err(|error| EngineError::Failed(format!("table state, row `{}`, column value: {error}", entry.key)))
+}
+
+/// Reads a cursor; answers also whether nothing was counted yet. Then every subscription started at the beginning, and the floor was
+/// all that was kept.
+fn parse_cursor(entry: &StateEntry) -> Result<(Cursor, bool), EngineError> {
+    match serde_json::from_str::<Position>(&entry.value) {
+        Ok(floor) => Ok((Cursor { floor, ..Cursor::default() }, true)),
+        Err(_) => Ok((parse(entry)?, false)),
+    }
 }
 
 /// Writes a piece of state.
@@ -202,6 +281,10 @@ fn row_prefix(name: &str) -> String {
     format!("lane/{name}/")
 }
 
-fn dead_letter_prefix(name: &str) -> String {
+fn letter_prefix(name: &str) -> String {
     format!("dead/{name}/")
+}
+
+fn letter_key(name: &str, position: Position) -> String {
+    format!("{}{:020}", letter_prefix(name), position.0)
 }

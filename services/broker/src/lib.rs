@@ -10,6 +10,9 @@ pub mod engine;
 /// Who may publish, and the way in for services of the same process.
 pub mod publish;
 
+/// How long the log keeps events, and how large it may grow.
+pub mod retention;
+
 /// Which events a subscription asks for.
 pub mod filters;
 
@@ -25,10 +28,13 @@ pub mod dispatcher;
 /// What a subscription keeps.
 mod keeping;
 
+/// Checks a subscription's books against the log.
+pub mod audit;
+
 /// Who wants which events.
 pub mod subscriptions;
 
-/// How positions stand in JSON.
+/// How times stand in JSON.
 mod wire;
 
 /// Subscribers behind a URL.
@@ -55,9 +61,13 @@ use kit::{
 
 use tokio::sync::Semaphore;
 
+use audit::AuditError;
 use engine::{EngineError, LogEngine, embedded::Embedded};
 use filters::Selection;
-use publish::{InProcess, PublishRights};
+use http::publish::Bodies;
+use lanes::Counts;
+use publish::{InProcess, Inlet, PublishRights};
+use retention::{EverySubscription, Limits};
 use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 
 /// What a broker is told at its start.
@@ -67,6 +77,8 @@ pub struct Settings {
     pub keyring: Keyring,
     /// Who may publish what over HTTP.
     pub rights: PublishRights,
+    /// How long events are kept, and how many of them.
+    pub retention: Limits,
 }
 
 /// A broker that runs. Clones are the same broker.
@@ -77,6 +89,9 @@ pub struct Broker {
 
 struct Shared {
     engine: Arc<dyn LogEngine>,
+    inlet: Arc<Inlet>,
+    /// Room for what is being published.
+    bodies: Bodies,
     subscriptions: Subscriptions,
     rights: PublishRights,
     /// A permit for each WebSocket that may still be opened.
@@ -90,12 +105,29 @@ impl Broker {
     /// # Errors
     /// When the store cannot be used.
     pub async fn start(folder: &Path, settings: Settings, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        let engine = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        Self::start_on(engine, settings, environment, lifecycle).await.map_err(unreadable)
+    }
+
+    /// Goes on with the log and the subscriptions that `engine` keeps.
+    ///
+    /// # Errors
+    /// When the engine cannot read what it keeps.
+    pub async fn start_on(
+        engine: Arc<dyn LogEngine>,
+        settings: Settings,
+        environment: &Environment,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, EngineError> {
         let shop = settings.rights.services();
         let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle);
-        subscriptions.resume().await.map_err(unreadable)?;
+        subscriptions.resume().await?;
+        let holders = Arc::new(EverySubscription(engine.clone()));
+        let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
         Ok(Self {
             shared: Arc::new(Shared {
+                inlet: Arc::new(Inlet::new(engine.clone(), valve)),
+                bodies: Bodies::new(),
                 engine,
                 subscriptions,
                 rights: settings.rights,
@@ -107,7 +139,7 @@ impl Broker {
 
     /// The way in for services of this process.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(InProcess(self.shared.engine.clone()))
+        Arc::new(InProcess(self.shared.inlet.clone()))
     }
 
     /// Registers the subscription `name` of a service of this process, from the beginning of the log or from where it was. After a
@@ -129,6 +161,14 @@ impl Broker {
     /// The subscription `name` and how it stands.
     pub fn subscription(&self, name: &str) -> Option<Subscription> {
         self.shared.subscriptions.get(name)
+    }
+
+    /// Audits the books of the subscription `name` against the log, while both are in use: what became of the events up to its floor.
+    ///
+    /// # Errors
+    /// See [`AuditError`]; [`EngineError::Trimmed`] when the log was trimmed meanwhile.
+    pub async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
+        self.shared.subscriptions.audit(name).await
     }
 
     /// The log itself: its tail and what is in it.

@@ -12,11 +12,12 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    dispatcher::{ConfigureError, Dispatcher, Instruction, Status},
+    audit::{self, AuditError},
+    dispatcher::{ConfigureError, Decision, Dispatcher, Instruction, Status},
     engine::{EngineError, LogEngine},
     keeping::{self, Cursor},
-    lanes::DeadLetter,
-    sink::HttpSink,
+    lanes::{Counts, DeadLetter},
+    sink::{HttpSink, Target},
 };
 
 /// What a subscriber asks for.
@@ -90,6 +91,17 @@ pub enum RegisterError {
     Engine(#[from] EngineError),
 }
 
+/// Why nothing was done with a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OperateError {
+    /// There is no subscription of this name.
+    #[error("there is no subscription `{0}`")]
+    Unknown(String),
+    /// The engine could not do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
 /// All subscriptions.
 pub(crate) struct Subscriptions {
     engine: Arc<dyn LogEngine>,
@@ -142,8 +154,8 @@ impl Subscriptions {
                 continue;
             }
             self.choose_required(&name, &mut stored.wanted);
-            let sink = stored.wanted.sink.as_deref().and_then(|url| url.parse().ok()).map(|url| self.http_sink(url));
-            self.start(&name, stored, entry.version, sink);
+            let target = stored.wanted.sink.as_deref().and_then(|url| url.parse().ok()).map(|url| self.at(url));
+            self.start(&name, stored, entry.version, target);
         }
         Ok(())
     }
@@ -179,9 +191,9 @@ impl Subscriptions {
         let mut wanted = before.stored.wanted.patched(patch)?;
         self.choose_required(name, &mut wanted);
         let is_moved = wanted.sink != before.stored.wanted.sink;
-        let sink = wanted.url()?.filter(|_| is_moved).map(|url| self.http_sink(url));
+        let target = wanted.url()?.filter(|_| is_moved).map(|url| self.at(url));
         let after = before.stored.patched(wanted);
-        self.configure(name, before, after, sink).await?;
+        self.configure(name, before, after, target).await?;
         self.get(name).ok_or(RegisterError::Engine(EngineError::Closed))
     }
 
@@ -204,14 +216,14 @@ impl Subscriptions {
             return Err(RegisterError::TooMany);
         }
         // A removal that could not be finished.
-        if keeping::is_removed(self.engine.as_ref(), name).await? {
+        if keeping::stored(self.engine.as_ref(), name).await?.is_some_and(|(stored, _)| stored.is_removed) {
             keeping::remove(self.engine.as_ref(), name).await?;
         }
         let url = wanted.url()?;
-        let after = self.resolve(wanted.start);
+        let after = self.resolve(wanted.start).await?;
         let stored = Stored::new(wanted, self.environment.clock.now());
         keeping::create(self.engine.as_ref(), name, &stored, &Cursor::at(after)).await?;
-        self.start(name, stored, 1, handle.or_else(|| url.map(|url| self.http_sink(url))));
+        self.start(name, stored, 1, handle.map(Target::Handle).or_else(|| url.map(|url| self.at(url))));
         Ok(())
     }
 
@@ -222,7 +234,7 @@ impl Subscriptions {
         if is_older {
             // An older instance: what it knows of the world is out of date, but it is there.
             if let Some(handle) = handle {
-                let _ = entry.instructions.send(Instruction::Attach(handle)).await;
+                let _ = entry.instructions.send(Instruction::Attach(Target::Handle(handle))).await;
             }
             return Ok(());
         }
@@ -237,22 +249,22 @@ impl Subscriptions {
         };
         // A handle is another one after every start; a URL is the same.
         let is_elsewhere = after.wanted.sink != entry.stored.wanted.sink;
-        let sink = match (handle, after.wanted.url()?) {
-            (Some(handle), _) => Some(handle),
-            (None, Some(url)) if is_elsewhere => Some(self.http_sink(url)),
+        let target = match (handle, after.wanted.url()?) {
+            (Some(handle), _) => Some(Target::Handle(handle)),
+            (None, Some(url)) if is_elsewhere => Some(self.at(url)),
             (None, _) => None,
         };
         if after == entry.stored {
-            let _ = entry.instructions.send(sink.map_or(Instruction::Nudge, Instruction::Attach)).await;
+            let _ = entry.instructions.send(target.map_or(Instruction::Nudge, Instruction::Attach)).await;
             return Ok(());
         }
-        self.configure(name, entry, after, sink).await
+        self.configure(name, entry, after, target).await
     }
 
     /// Has the dispatcher take `after` instead of what it has; it alone knows which events it has read already.
-    async fn configure(&self, name: &str, entry: Entry, after: Stored, sink: Option<Arc<dyn Sink>>) -> Result<(), RegisterError> {
+    async fn configure(&self, name: &str, entry: Entry, after: Stored, target: Option<Target>) -> Result<(), RegisterError> {
         let (reply, answer) = oneshot::channel();
-        let instruction = Instruction::Configure { after: Box::new(after), sink, reply };
+        let instruction = Instruction::Configure { after: Box::new(after), target, reply };
         entry.instructions.send(instruction).await.map_err(|_| EngineError::Closed)?;
         let configured = answer.await.map_err(|_| EngineError::Closed)?.map_err(|error| match error {
             ConfigureError::TooManyChanges(_) => RegisterError::TooManyChanges(name.to_owned()),
@@ -262,13 +274,16 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The position after which a subscription starts.
-    fn resolve(&self, start: Start) -> Position {
-        match start {
-            Start::Earliest => Position::START,
+    /// The position after which a subscription starts. What the log has lost already is before that.
+    pub(crate) async fn resolve(&self, start: Start) -> Result<Position, EngineError> {
+        let before = |position: Position| Position(position.0.saturating_sub(1).max(0));
+        let earliest = before(self.engine.bounds().first);
+        Ok(match start {
+            Start::Earliest => earliest,
             Start::Latest => self.engine.tail().last(),
-            Start::Position(position) => Position(position.0.saturating_sub(1).max(0)),
-        }
+            Start::Position(position) => before(position).max(earliest),
+            Start::Time(time) => self.engine.find_time(time).await?.max(earliest),
+        })
     }
 
     fn choose_required(&self, name: &str, wanted: &mut Wanted) {
@@ -292,34 +307,63 @@ impl Subscriptions {
         keeping::dead_letters(self.engine.as_ref(), name).await
     }
 
-    /// Tries a dead letter again. Answers whether there is one.
-    pub(crate) async fn redrive(&self, name: &str, position: Position) -> bool {
-        self.tell(name, |reply| Instruction::Redrive(position, reply)).await
+    /// Tries the dead letters at `positions` again, or gives them up for good. Answers how many of them there were.
+    pub(crate) async fn decide(&self, name: &str, decision: Decision, positions: Vec<Position>) -> Result<usize, OperateError> {
+        self.tell(name, |reply| Instruction::Decide { decision, positions, reply }).await
     }
 
-    /// Gives up a dead letter for good. Answers whether there is one.
-    pub(crate) async fn discard(&self, name: &str, position: Position) -> bool {
-        self.tell(name, |reply| Instruction::Discard(position, reply)).await
+    /// Delivers nothing from now on, or delivers again.
+    pub(crate) async fn pause(&self, name: &str, is_paused: bool) -> Result<(), OperateError> {
+        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await
     }
 
-    async fn tell(&self, name: &str, instruction: impl FnOnce(oneshot::Sender<bool>) -> Instruction) -> bool {
-        let Some(instructions) = self.entries().get(name).map(|entry| entry.instructions.clone()) else { return false };
+    /// Starts anew at `start`; answers the position after which that is. See [`keeping::Keeping::seek`].
+    pub(crate) async fn seek(&self, name: &str, start: Start) -> Result<Position, OperateError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let after = self.resolve(start).await?;
+        let configured = self.tell(name, |reply| Instruction::Seek { after, reply }).await?;
+        if let Some(entry) = self.entries().get_mut(name) {
+            (entry.stored, entry.version) = (configured.stored, configured.version);
+        }
+        Ok(after)
+    }
+
+    /// Audits the books of the subscription `name` against the log, while both are in use.
+    pub(crate) async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
+        let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
+            OperateError::Unknown(name) => AuditError::Unknown(name),
+            OperateError::Engine(error) => AuditError::Engine(error),
+        })?;
+        let auditor = audit::fold(self.engine.as_ref(), &stored, books).await?;
+        auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
+    }
+
+    /// Tells the dispatcher of `name` something, and waits for its answer.
+    async fn tell<T>(
+        &self,
+        name: &str,
+        instruction: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Instruction,
+    ) -> Result<T, OperateError> {
+        let instructions = self.entries().get(name).map(|entry| entry.instructions.clone());
+        let instructions = instructions.ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
         let (reply, answer) = oneshot::channel();
-        instructions.send(instruction(reply)).await.is_ok() && answer.await.unwrap_or(false)
+        instructions.send(instruction(reply)).await.map_err(|_| EngineError::Closed)?;
+        Ok(answer.await.map_err(|_| EngineError::Closed)??)
     }
 
-    fn http_sink(&self, url: Uri) -> Arc<dyn Sink> {
-        Arc::new(HttpSink::new(self.client.clone(), url, self.keyring.clone(), self.environment.clone()))
+    fn at(&self, url: Uri) -> Target {
+        let sink = HttpSink::new(self.client.clone(), url, self.keyring.clone(), self.environment.clone());
+        Target::Url(Arc::new(sink))
     }
 
-    fn start(&self, name: &str, stored: Stored, version: i64, sink: Option<Arc<dyn Sink>>) {
+    fn start(&self, name: &str, stored: Stored, version: i64, target: Option<Target>) {
         let (instructions, queue) = mpsc::channel(INSTRUCTIONS_MAX);
         let status = Arc::new(Mutex::new(Status::new()));
         let dispatcher = Dispatcher {
             name: name.to_owned(),
             stored: stored.clone(),
             version,
-            sink,
+            target,
             engine: self.engine.clone(),
             environment: self.environment.clone(),
             lifecycle: self.lifecycle.clone(),

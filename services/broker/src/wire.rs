@@ -1,23 +1,27 @@
-//! How positions stand in JSON: as texts, since they have 64 bits and a JavaScript number 53.
+//! How times stand in JSON: as RFC 3339 texts.
 
-use kit::Position;
-use serde::{Deserialize, Deserializer, Serializer, de::Error as _};
+use kit::Timestamp;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-/// A position as a text, for `#[serde(with = "wire::position")]`.
-pub(crate) mod position {
+/// A time as RFC 3339 text, for `#[serde(with = "wire::time")]`.
+pub(crate) mod time {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(position)
+    pub(crate) fn serialize<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&time.to_rfc3339())
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Position, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
         let text = String::deserialize(deserializer)?;
-        parse_position(&text).ok_or_else(|| D::Error::custom("a position must be a text like \"42\""))
+        Timestamp::from_rfc3339(&text).ok_or_else(|| D::Error::custom("a time must be a text like \"2026-01-31T12:00:00Z\""))
     }
 }
 
-/// Reads a position from a text.
-pub(crate) fn parse_position(text: &str) -> Option<Position> {
-    text.parse().ok().filter(|position: &i64| *position >= 0).map(Position)
+/// The same, where there may be none.
+pub(crate) mod optional_time {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(time: &Option<Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+        time.map(Timestamp::to_rfc3339).serialize(serializer)
+    }
 }

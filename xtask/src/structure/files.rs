@@ -15,7 +15,21 @@ const ROOMS: &[&str] = &["lib", "domain", "store", "reactions", "http"];
 const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
     (
         "broker",
-        &["audit", "dispatcher", "engine", "filters", "keeping", "lanes", "live", "publish", "sink", "subscriptions", "verdict", "wire"],
+        &[
+            "audit",
+            "dispatcher",
+            "engine",
+            "filters",
+            "keeping",
+            "lanes",
+            "live",
+            "publish",
+            "retention",
+            "sink",
+            "subscriptions",
+            "verdict",
+            "wire",
+        ],
     ),
     ("order", &["catalogue"]),
     ("payment", &["provider"]),

@@ -1,31 +1,45 @@
 //! What a dispatcher is told while it runs, and how it obeys.
 
-use std::sync::Arc;
-
-use kit::{Position, transport::Sink};
+use kit::Position;
 use tokio::sync::oneshot;
 
-use super::{Dispatcher, Run, tuning};
+use super::{Dispatcher, Flying, Run, tuning};
 use crate::{
+    audit::Books,
     engine::EngineError,
     keeping,
+    lanes::Lanes,
+    sink::Target,
     subscriptions::stored::{Stored, TooManyChanges},
 };
 
-/// What a dispatcher is told while it runs.
+/// What a dispatcher is told while it runs. What changes something is answered when that is saved.
 pub(crate) enum Instruction {
     /// The subscriber can be had through this.
-    Attach(Arc<dyn Sink>),
+    Attach(Target),
     /// The subscriber has shown that it is there.
     Nudge,
     /// Ask for this from now on, and send it there, if that is named.
-    Configure { after: Box<Stored>, sink: Option<Arc<dyn Sink>>, reply: oneshot::Sender<Result<Configured, ConfigureError>> },
-    /// Try the dead letter at this position again.
-    Redrive(Position, oneshot::Sender<bool>),
-    /// Give up the dead letter at this position for good.
-    Discard(Position, oneshot::Sender<bool>),
+    Configure { after: Box<Stored>, target: Option<Target>, reply: oneshot::Sender<Result<Configured, ConfigureError>> },
+    /// Deliver nothing, or deliver again.
+    Pause { is_paused: bool, reply: oneshot::Sender<Result<(), EngineError>> },
+    /// Start anew after this position.
+    Seek { after: Position, reply: oneshot::Sender<Result<Configured, EngineError>> },
+    /// Decide on the dead letters at these positions; answered by how many of them there were.
+    Decide { decision: Decision, positions: Vec<Position>, reply: oneshot::Sender<Result<usize, EngineError>> },
+    /// Show the books, as they are saved, and what is asked for.
+    Show { reply: oneshot::Sender<Result<(Stored, Books), EngineError>> },
     /// The subscription is gone: end, and save nothing any more.
     End,
+}
+
+/// What is to become of a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// It is tried again.
+    Redrive,
+    /// It is given up for good.
+    Discard,
 }
 
 /// What a subscription asks for, as it was saved.
@@ -48,23 +62,39 @@ pub(crate) enum ConfigureError {
 impl Dispatcher {
     /// Does what it is told. Answers whether it goes on.
     pub(super) async fn obey(&mut self, run: &mut Run, instruction: Instruction) -> bool {
-        let now = self.environment.clock.now();
+        // Whoever asked and went away does not mind.
         match instruction {
-            Instruction::Attach(sink) => {
-                self.sink = Some(sink);
-                run.lanes.nudge(now);
+            Instruction::Attach(target) => {
+                self.target = Some(target);
+                run.lanes.nudge(self.environment.clock.now());
             }
-            Instruction::Nudge => run.lanes.nudge(now),
-            Instruction::Configure { after, sink, reply } => {
-                let configured = self.configure(run, *after, sink).await;
+            Instruction::Nudge => run.lanes.nudge(self.environment.clock.now()),
+            Instruction::Configure { after, target, reply } => {
+                let configured = self.configure(run, *after, target).await;
                 drop(reply.send(configured));
             }
-            Instruction::Redrive(position, reply) => drop(reply.send(run.lanes.redrive(position, now))),
-            Instruction::Discard(position, reply) => drop(reply.send(run.lanes.discard(position))),
+            Instruction::Pause { is_paused, reply } => {
+                run.keeping.cursor_mut().is_paused = is_paused;
+                let saved = self.flush(run).await;
+                self.show(run, self.engine.tail().last());
+                drop(reply.send(saved));
+            }
+            Instruction::Seek { after, reply } => {
+                let sought = self.go_to(run, after).await;
+                self.show(run, self.engine.tail().last());
+                drop(reply.send(sought));
+            }
+            Instruction::Decide { decision, positions, reply } => {
+                let decided = self.decide(run, decision, positions).await;
+                self.show(run, self.engine.tail().last());
+                drop(reply.send(decided));
+            }
+            Instruction::Show { reply } => {
+                let books = self.show_books(run).await;
+                drop(reply.send(books));
+            }
             Instruction::End => {
-                if let Some(saving) = run.saving.take() {
-                    let _ = saving.await;
-                }
+                run.saving.end().await;
                 return false;
             }
         }
@@ -72,15 +102,80 @@ impl Dispatcher {
     }
 
     /// What was read already stays chosen by what was asked for then.
-    async fn configure(&mut self, run: &mut Run, mut after: Stored, sink: Option<Arc<dyn Sink>>) -> Result<Configured, ConfigureError> {
+    async fn configure(&mut self, run: &mut Run, mut after: Stored, target: Option<Target>) -> Result<Configured, ConfigureError> {
         after.remember(&self.stored, run.lanes.read_head(), run.lanes.settled_up_to())?;
         keeping::configure(self.engine.as_ref(), &self.name, &after, self.version).await?;
         (self.stored, self.version) = (after, self.version + 1);
         run.lanes.tune(tuning(&self.stored.wanted));
-        if let Some(sink) = sink {
-            self.sink = Some(sink);
+        if let Some(target) = target {
+            self.target = Some(target);
         }
         run.lanes.nudge(self.environment.clock.now());
-        Ok(Configured { stored: self.stored.clone(), version: self.version })
+        Ok(self.configured())
+    }
+
+    fn configured(&self) -> Configured {
+        Configured { stored: self.stored.clone(), version: self.version }
+    }
+
+    /// Starts anew after `after`. What is in flight is dropped; its events come again if they are behind that place.
+    async fn go_to(&mut self, run: &mut Run, after: Position) -> Result<Configured, EngineError> {
+        self.flush(run).await?;
+        run.flying = Flying::new();
+        run.content.clear();
+        let (stored, now) = (self.stored.without_earlier(), self.environment.clock.now());
+        let sought = run.keeping.seek(self.engine.as_ref(), (&stored, self.version), after, now).await;
+        match sought {
+            Ok(saved) => {
+                (self.stored, self.version) = (stored, self.version + 1);
+                run.lanes = Lanes::resume(tuning(&self.stored.wanted), saved);
+                Ok(self.configured())
+            }
+            Err(error) => {
+                self.load_again(run).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What it knows need not be what is saved.
+    async fn load_again(&mut self, run: &mut Run) {
+        while !self.lifecycle.is_halting() {
+            match self.load_all().await {
+                Ok(loaded) => {
+                    *run = loaded;
+                    return;
+                }
+                Err(error) => self.pause(run, &error).await,
+            }
+        }
+    }
+
+    async fn load_all(&mut self) -> Result<Run, EngineError> {
+        if let Some((stored, version)) = keeping::stored(self.engine.as_ref(), &self.name).await? {
+            (self.stored, self.version) = (stored, version);
+        }
+        self.load().await
+    }
+
+    async fn decide(&self, run: &mut Run, decision: Decision, positions: Vec<Position>) -> Result<usize, EngineError> {
+        // So that every dead letter is where it is looked for.
+        self.flush(run).await?;
+        let mut count = 0;
+        for position in positions {
+            let Some(letter) = keeping::dead_letter(self.engine.as_ref(), &self.name, position).await? else { continue };
+            let now = self.environment.clock.now();
+            count += usize::from(match decision {
+                Decision::Redrive => run.lanes.redrive(letter, now),
+                Decision::Discard => run.lanes.discard(letter, now),
+            });
+        }
+        self.flush(run).await?;
+        Ok(count)
+    }
+
+    async fn show_books(&self, run: &mut Run) -> Result<(Stored, Books), EngineError> {
+        self.flush(run).await?;
+        Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.name).await?))
     }
 }

@@ -1,35 +1,63 @@
 //! How a subscription stands.
 
-use kit::Position;
+use kit::{Position, Timestamp};
 use serde::Serialize;
 
-use crate::wire;
+use crate::{
+    keeping::Cursor,
+    lanes::{Counts, Lanes, Words},
+    wire,
+};
 
 /// How a subscription stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
     /// Whether it delivers.
     pub state: State,
+    /// It starts after this position.
+    pub after: Position,
     /// Everything up to here is settled, or set aside.
-    #[serde(with = "wire::position")]
     pub floor: Position,
     /// How far the log was read.
-    #[serde(with = "wire::position")]
     pub read_head: Position,
-    /// How many positions of the log are after the floor.
+    /// How many events wait to be taken. Events that were not read yet are all counted, whether they are asked for or not.
     pub lag_events: i64,
-    /// How many deliveries are in flight.
+    /// How many deliveries are in flight, and how many may be.
     pub in_flight: usize,
+    /// The most deliveries that may be in flight now: fewer while the sink struggles.
+    pub in_flight_max: usize,
     /// How many lanes are set aside, the parked ones among them.
     pub lanes_set_aside: usize,
+    /// How many lanes wait for the next attempt of an event that failed.
+    pub lanes_blocked: usize,
     /// How many lanes wait behind a dead letter.
     pub lanes_parked: usize,
-    /// How many dead letters there are.
+    /// How many dead letters wait for somebody to decide.
     pub dead_letters: usize,
+    /// What became of the events that were read.
+    pub counts: Account,
     /// What went wrong last.
     pub last_error: Option<LastError>,
-    /// When the next retry or probe is due, RFC 3339.
-    pub next_attempt: Option<String>,
+    /// When the next retry or probe is due.
+    #[serde(with = "wire::optional_time")]
+    pub next_attempt: Option<Timestamp>,
+}
+
+/// What became of the events that a subscription asked for, since its start, as far as they were read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// All of them: the sum of the others.
+    pub matched: i64,
+    /// Taken.
+    pub delivered: i64,
+    /// Given up, until somebody redrives or discards them.
+    pub dead_lettered: i64,
+    /// Given up for good.
+    pub discarded: i64,
+    /// Lost by the log before they were taken.
+    pub expired: i64,
+    /// Waiting: queued, in flight, retrying, blocked or parked.
+    pub pending: i64,
 }
 
 /// Whether a subscription delivers.
@@ -37,9 +65,11 @@ pub struct Status {
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It delivers.
-    Running,
+    Active,
+    /// Somebody paused it.
+    Paused,
     /// Its endpoint is at fault; it is probed.
-    Held,
+    Holding,
     /// It has no sink: a service of this process has not come back yet.
     Unattached,
 }
@@ -50,24 +80,52 @@ pub struct LastError {
     /// The HTTP status; none where no answer came.
     pub status: Option<u16>,
     /// Why, in words.
-    pub reason: String,
-    /// When, RFC 3339.
-    pub at: String,
+    pub reason: Words,
+    /// When.
+    #[serde(with = "wire::time")]
+    pub at: Timestamp,
 }
 
 impl Status {
+    /// Before anything is known.
     pub(crate) fn new() -> Self {
+        let lanes = Lanes::new(crate::lanes::Tuning::default(), Position::START);
+        Self::of(&lanes, &Cursor::default(), false, (Timestamp::from_ms(0), Position::START))
+    }
+
+    /// How `lanes` stand at the time `now`, when the log ends at `last`.
+    pub(super) fn of(lanes: &Lanes, cursor: &Cursor, is_attached: bool, (now, last): (Timestamp, Position)) -> Self {
+        let state = match (cursor.is_paused, is_attached, lanes.held_back()) {
+            (true, ..) => State::Paused,
+            (false, false, _) => State::Unattached,
+            (false, true, Some(_)) => State::Holding,
+            (false, true, None) => State::Active,
+        };
+        let counts = Account::of(lanes);
+        let unread = last.0.saturating_sub(lanes.read_head().0).max(0);
         Self {
-            state: State::Unattached,
-            floor: Position::START,
-            read_head: Position::START,
-            lag_events: 0,
+            state,
+            after: cursor.after,
+            floor: lanes.floor(),
+            read_head: lanes.read_head(),
+            lag_events: counts.pending.saturating_add(unread),
             in_flight: 0,
-            lanes_set_aside: 0,
-            lanes_parked: 0,
-            dead_letters: 0,
+            in_flight_max: lanes.concurrency(),
+            lanes_set_aside: lanes.set_aside_count(),
+            lanes_blocked: lanes.blocked_count(),
+            lanes_parked: lanes.parked_count(),
+            dead_letters: lanes.dead_letter_count(),
+            counts,
             last_error: None,
-            next_attempt: None,
+            next_attempt: lanes.next_wake(now).filter(|_| matches!(state, State::Active | State::Holding)),
         }
+    }
+}
+
+impl Account {
+    fn of(lanes: &Lanes) -> Self {
+        let Counts { delivered, deferred, dead_lettered, discarded, expired } = lanes.counts();
+        let pending = deferred + i64::try_from(lanes.open_count()).unwrap_or(i64::MAX);
+        Self { matched: lanes.counts().total() + pending - deferred, delivered, dead_lettered, discarded, expired, pending }
     }
 }

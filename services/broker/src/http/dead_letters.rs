@@ -9,8 +9,8 @@ use kit::{
     http::{Caller, Params},
 };
 
-use super::{List, engine_problem, operators_only};
-use crate::{Shared, lanes::DeadLetter};
+use super::{List, engine_problem, operate_problem, operators_only};
+use crate::{Shared, dispatcher::Decision, lanes::DeadLetter};
 
 pub(super) async fn list_dead_letters(
     State(shared): State<Arc<Shared>>,
@@ -29,8 +29,7 @@ pub(super) async fn redrive(
     Params((name, position)): Params<(String, i64)>,
 ) -> Result<StatusCode, Problem> {
     operators_only(&caller)?;
-    let is_there = shared.subscriptions.redrive(&name, Position(position)).await;
-    if is_there { Ok(StatusCode::ACCEPTED) } else { Err(Problem::not_found("no such dead letter")) }
+    decide(&shared, &name, Decision::Redrive, position).await
 }
 
 pub(super) async fn discard(
@@ -39,6 +38,13 @@ pub(super) async fn discard(
     Params((name, position)): Params<(String, i64)>,
 ) -> Result<StatusCode, Problem> {
     operators_only(&caller)?;
-    let is_there = shared.subscriptions.discard(&name, Position(position)).await;
-    if is_there { Ok(StatusCode::ACCEPTED) } else { Err(Problem::not_found("no such dead letter")) }
+    decide(&shared, &name, Decision::Discard, position).await
+}
+
+async fn decide(shared: &Shared, name: &str, decision: Decision, position: i64) -> Result<StatusCode, Problem> {
+    match shared.subscriptions.decide(name, decision, vec![Position(position)]).await {
+        Ok(0) => Err(Problem::not_found("no such dead letter")),
+        Ok(_) => Ok(StatusCode::ACCEPTED),
+        Err(error) => Err(operate_problem(&error)),
+    }
 }

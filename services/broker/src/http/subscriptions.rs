@@ -53,7 +53,7 @@ pub(super) async fn put_subscription(
     body: Body<Value>,
 ) -> Result<Response, Problem> {
     owner_only(&caller, &name)?;
-    let wanted = Wanted::parse(body.value).map_err(|error| invalid_problem(&error))?;
+    let wanted = Wanted::parse(body.value).map_err(|error| invalid_problem("invalid_subscription", &error))?;
     if wanted.sink.is_none() {
         return Err(Problem::unprocessable("invalid_subscription", "`sink` must be a URL").field("sink"));
     }
@@ -99,7 +99,7 @@ pub(super) async fn delete_subscription(
     removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| register_problem(&error))
 }
 
-fn show(subscription: Subscription) -> Response {
+pub(super) fn show(subscription: Subscription) -> Response {
     ([(header::ETAG, subscription.etag.clone()), (header::CACHE_CONTROL, String::from("no-store"))], Json(subscription)).into_response()
 }
 
@@ -160,18 +160,18 @@ impl Condition {
     }
 }
 
-fn unknown() -> Problem {
+pub(super) fn unknown() -> Problem {
     Problem::not_found("no such subscription")
 }
 
-fn invalid_problem(error: &Invalid) -> Problem {
-    let problem = Problem::unprocessable("invalid_subscription", error.to_string());
+pub(super) fn invalid_problem(code: &'static str, error: &Invalid) -> Problem {
+    let problem = Problem::unprocessable(code, error.to_string());
     if error.field.is_empty() { problem } else { problem.field(error.field.clone()) }
 }
 
 fn register_problem(error: &RegisterError) -> Problem {
     match error {
-        RegisterError::Invalid(error) => invalid_problem(error),
+        RegisterError::Invalid(error) => invalid_problem("invalid_subscription", error),
         RegisterError::RevisionTaken { .. } => Problem::conflict("revision_taken", error.to_string()).field("revision"),
         RegisterError::Unknown(_) => unknown(),
         RegisterError::OtherVersion(_) => Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string()),

@@ -85,6 +85,11 @@ impl Stored {
         Self { is_removed: true, ..self.clone() }
     }
 
+    /// This, when every event that is read from now on is chosen by what is asked for now.
+    pub(crate) fn without_earlier(&self) -> Self {
+        Self { earlier: Vec::new(), ..self.clone() }
+    }
+
     /// Keeps in mind that `before` chose the events up to `read_head`, of which those up to `settled` matter no more.
     ///
     /// # Errors

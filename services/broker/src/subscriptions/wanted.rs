@@ -3,12 +3,13 @@
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
 use http::Uri;
-use kit::Position;
+use kit::{Position, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
     filters::{self, InvalidFilter, Selection},
+    lanes::OnExhausted,
     wire,
 };
 
@@ -21,8 +22,13 @@ const TYPES_MAX: usize = 256;
 const TYPE_BYTES_MAX: usize = 256;
 /// The most events in one delivery.
 const BATCH_EVENTS_MAX: usize = 1_000;
+/// The longest that events wait for others, in milliseconds.
+const BATCH_WAIT_MS_MAX: u64 = 10_000;
 /// The most attempts.
 const ATTEMPTS_MAX: u32 = 1_000;
+/// The shortest and the longest time after which a failing event is given up, in milliseconds.
+const AGE_MS_MIN: u64 = 1_000;
+const AGE_MS_MAX: u64 = 30 * 24 * 3_600_000;
 /// The shortest and the longest pause before a retry, in milliseconds.
 const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 3_600_000;
@@ -49,6 +55,9 @@ pub struct Wanted {
     /// How often and when a delivery that fails is tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// What happens to a lane whose event is given up.
+    #[serde(default)]
+    pub on_exhausted: OnExhausted,
 }
 
 /// How events are put together.
@@ -57,6 +66,8 @@ pub struct Wanted {
 pub struct Batch {
     /// The most events in one delivery: 1 to 1,000.
     pub events_max: usize,
+    /// How long events wait for others to go with them, in milliseconds: 0 to 10,000.
+    pub wait_ms: u64,
 }
 
 /// Where a subscription starts: the first event that it may get.
@@ -69,7 +80,9 @@ pub enum Start {
     /// The first event that is published from now on.
     Latest,
     /// The event at this position, or the first one after it.
-    Position(#[serde(with = "wire::position")] Position),
+    Position(Position),
+    /// The first event that was published at this time or later.
+    Time(#[serde(with = "wire::time")] Timestamp),
 }
 
 /// How often and when a delivery that fails is tried again.
@@ -78,21 +91,37 @@ pub enum Start {
 pub struct Retry {
     /// After how many failures an event is given up, if others are taken meanwhile: 1 to 1,000.
     pub attempts_max: u32,
+    /// How long after its first failure an event is given up, if others are taken meanwhile: 1 second to 30 days, in milliseconds; none
+    /// sets no limit.
+    pub age_ms_max: Option<u64>,
     /// The first retry comes within this time, each further one within twice the time before.
     pub backoff_ms: u64,
     /// The longest time to a retry, unless the sink asks for a longer one.
     pub backoff_ms_max: u64,
 }
 
+impl Start {
+    /// Checks that it is a place, as the field `field`.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn check(self, field: &str) -> Result<(), Invalid> {
+        match self {
+            Self::Position(position) if position < Position::START => Err(invalid(field, "must not be before the beginning")),
+            Self::Earliest | Self::Latest | Self::Position(_) | Self::Time(_) => Ok(()),
+        }
+    }
+}
+
 impl Default for Batch {
     fn default() -> Self {
-        Self { events_max: 64 }
+        Self { events_max: 64, wait_ms: 0 }
     }
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { attempts_max: 50, backoff_ms: 100, backoff_ms_max: 60_000 }
+        Self { attempts_max: 50, age_ms_max: None, backoff_ms: 100, backoff_ms_max: 60_000 }
     }
 }
 
@@ -134,6 +163,7 @@ impl Wanted {
             revision: fields.take("revision")?.ok_or_else(|| invalid("revision", "must be there: a number that only rises"))?,
             required: fields.take("required")?,
             retry: fields.take("retry")?.unwrap_or_default(),
+            on_exhausted: fields.take("on_exhausted")?.unwrap_or_default(),
         };
         fields.finish()?;
         wanted.check()?;
@@ -192,9 +222,12 @@ impl Wanted {
         if self.revision < 1 {
             return Err(invalid("revision", "must be at least 1"));
         }
-        let Retry { attempts_max, backoff_ms, backoff_ms_max } = self.retry;
+        self.start.check("start")?;
+        let Retry { attempts_max, age_ms_max, backoff_ms, backoff_ms_max } = self.retry;
         check_range("/batch/events_max", self.batch.events_max, 1..=BATCH_EVENTS_MAX)?;
+        check_range("/batch/wait_ms", self.batch.wait_ms, 0..=BATCH_WAIT_MS_MAX)?;
         check_range("/retry/attempts_max", attempts_max, 1..=ATTEMPTS_MAX)?;
+        check_range("/retry/age_ms_max", age_ms_max.unwrap_or(AGE_MS_MAX), AGE_MS_MIN..=AGE_MS_MAX)?;
         check_range("/retry/backoff_ms", backoff_ms, BACKOFF_MS_MIN..=BACKOFF_MS_MAX)?;
         check_range("/retry/backoff_ms_max", backoff_ms_max, backoff_ms..=BACKOFF_MS_MAX)?;
         self.url().map(|_| ())
@@ -324,15 +357,15 @@ mod tests {
     fn what_is_stored_is_read_as_it_was() {
         let full = json!({
             "sink": "http://h:1/x", "types": ["a", "b"], "filters": [{"not": {"exact": {"owner": "o"}}}], "revision": 7, "required": true,
-            "batch": {"events_max": 3}, "start": {"position": "9223372036854775807"},
-            "retry": {"attempts_max": 2, "backoff_ms": 20, "backoff_ms_max": 30},
+            "batch": {"events_max": 3, "wait_ms": 20}, "on_exhausted": "continue", "start": {"position": "9223372036854775807"},
+            "retry": {"attempts_max": 2, "age_ms_max": 60_000, "backoff_ms": 20, "backoff_ms_max": 30},
         });
         let wanted = Wanted::parse(full.clone()).unwrap();
         assert_eq!(serde_json::from_str::<Wanted>(&serde_json::to_string(&wanted).unwrap()).unwrap(), wanted);
         for (field, value) in full.as_object().unwrap() {
             assert_eq!(&serde_json::to_value(&wanted).unwrap()[field], value, "{field}");
         }
-        for start in [json!("earliest"), json!("latest")] {
+        for start in [json!("earliest"), json!("latest"), json!({"time": "2026-01-31T12:00:00.000Z"})] {
             let wanted = Wanted::parse(with("start", start.clone())).unwrap();
             assert_eq!(serde_json::to_value(wanted.start).unwrap(), start);
         }
@@ -357,9 +390,14 @@ mod tests {
             (with("batch", json!({"events_max": 0})), "/batch/events_max"),
             (with("batch", json!({"events_max": 1_001})), "/batch/events_max"),
             (with("batch", json!({"events": 1})), "batch"),
+            (with("batch", json!({"wait_ms": 10_001})), "/batch/wait_ms"),
+            (with("batch", json!({"wait_ms": -1})), "batch"),
+            (with("on_exhausted", json!("stop")), "on_exhausted"),
+            (with("retry", json!({"age_ms_max": 999})), "/retry/age_ms_max"),
             (with("start", json!("now")), "start"),
-            (with("start", json!({"position": 7})), "start"),
+            (with("start", json!({"position": "seven"})), "start"),
             (with("start", json!({"position": "-1"})), "start"),
+            (with("start", json!({"time": "noon"})), "start"),
             (with("retry", json!({"attempts_max": 0})), "/retry/attempts_max"),
             (with("retry", json!({"backoff_ms": 9})), "/retry/backoff_ms"),
             (with("retry", json!({"backoff_ms": 500, "backoff_ms_max": 499})), "/retry/backoff_ms_max"),

@@ -15,7 +15,12 @@ use kit::{
 };
 
 use super::{DEADLINE, TYPE, environment, event, settings};
-use crate::{Broker, dispatcher::State, filters::Selection, subscriptions::RegisterError};
+use crate::{
+    Broker,
+    dispatcher::{Decision, State},
+    filters::Selection,
+    subscriptions::RegisterError,
+};
 
 /// How a subscriber behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,8 +155,14 @@ fn after_any_crashes_every_acknowledged_event_arrives_in_sequence() {
                     let_time_pass(Duration::from_millis(dice.up_to(50))).await;
                 }
                 let_time_pass(Duration::from_millis(dice.up_to(3_000))).await;
+                let audited = broker.audit("tester").await.unwrap();
+                assert!(audited.delivered <= subscriber.total());
                 if life == 7 {
-                    subscriber.until(counts.values().sum()).await;
+                    let total = counts.values().sum();
+                    subscriber.until(total).await;
+                    wait_until(|| broker.subscription("tester").unwrap().status.counts.pending == 0).await;
+                    let counts = broker.audit("tester").await.unwrap();
+                    assert_eq!((counts.delivered, counts.total()), (total, total));
                 } else if dice.up_to(2) == 0 {
                     assert!(lifecycle.stop(DEADLINE).await);
                 }
@@ -175,7 +186,7 @@ fn one_lane_that_fails_does_not_hold_up_the_others_and_catches_up_in_sequence() 
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         let_time_pass(Duration::from_secs(120)).await;
         let status = broker.subscription("tester").unwrap().status;
-        assert_eq!((status.state, status.lanes_set_aside, status.lag_events, status.dead_letters), (State::Running, 1, 0, 0));
+        assert_eq!((status.state, status.lanes_set_aside, status.lag_events, status.dead_letters), (State::Active, 1, 500, 0));
         assert_eq!(status.last_error.and_then(|error| error.status), Some(500));
         assert!(lifecycle.stop(DEADLINE).await);
     });
@@ -210,7 +221,7 @@ fn what_was_saved_at_a_stop_is_not_delivered_again() {
         let_time_pass(Duration::from_secs(10)).await;
         assert_eq!(*subscriber.deliveries.lock().unwrap(), deliveries);
         let status = broker.subscription("tester").unwrap().status;
-        assert_eq!((status.lag_events, status.state), (0, State::Running));
+        assert_eq!((status.lag_events, status.state), (0, State::Active));
     });
 }
 
@@ -233,8 +244,9 @@ fn a_poisonous_event_becomes_a_dead_letter_and_its_lane_waits_behind_it_also_aft
         assert_eq!(subscriber.total(), 20, "it waits for somebody to decide");
         let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
         assert_eq!(letters.iter().map(|one| (one.lane.as_str(), one.status, one.attempts)).collect::<Vec<_>>(), [("bad", Some(422), 1)]);
-        assert!(!broker.shared.subscriptions.redrive("tester", letters[0].position.next()).await);
-        assert!(broker.shared.subscriptions.redrive("tester", letters[0].position).await);
+        let redrive = async |position| broker.shared.subscriptions.decide("tester", Decision::Redrive, vec![position]).await;
+        assert_eq!(redrive(letters[0].position.next()).await, Ok(0));
+        assert_eq!(redrive(letters[0].position).await, Ok(1));
         subscriber.until(40).await;
         let_time_pass(Duration::from_secs(5)).await;
         assert_eq!(broker.shared.subscriptions.dead_letters("tester").await.unwrap(), []);
@@ -292,6 +304,16 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
     assert_eq!(broker.engine().tail().last(), kit::Position(PUBLISHERS * ROUNDS));
     assert!(lifecycle.stop(DEADLINE).await);
     assert_eq!(lifecycle.failure(), None);
+}
+
+/// Waits until `is_so`, in simulated time.
+pub(super) async fn wait_until(is_so: impl Fn() -> bool) {
+    let all = async {
+        while !is_so() {
+            let_time_pass(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), all).await.expect("it becomes so");
 }
 
 /// Simulated time, or the pace of a sink.

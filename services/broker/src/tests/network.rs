@@ -75,6 +75,52 @@ async fn a_subscriber_behind_a_url_gets_signed_batches_and_answers_for_each_even
 }
 
 #[tokio::test]
+async fn a_delivery_says_which_attempt_it_is_and_until_when_an_answer_counts_and_what_was_answered_is_kept() {
+    let (shop, seen) = (shop().await, Arc::new(Mutex::new(Vec::new())));
+    let (listener, address) = listen().await;
+    let log = seen.clone();
+    let subscriber = Router::new().route(
+        "/events",
+        post(async move |headers: HeaderMap| {
+            let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
+            let shown = ["cascade-subscription", "cascade-attempt", "traceparent"].map(text);
+            let left_ms = Timestamp::from_rfc3339(&text("cascade-deadline")).unwrap().as_ms()
+                - text("webhook-timestamp").parse::<i64>().unwrap() * 1_000;
+            log.lock().unwrap().push((shown, left_ms));
+            match log.lock().unwrap().len() {
+                // A date that has passed asks for a retry at once.
+                1 => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:37 GMT")], "first".to_owned()),
+                _ => (StatusCode::UNPROCESSABLE_ENTITY, [(header::RETRY_AFTER, "1")], format!("second {}", "x".repeat(5_000))),
+            }
+        }),
+    );
+    let lifecycle = Lifecycle::new();
+    lifecycle.spawn("subscriber", serve(listener, subscriber, lifecycle.clone()));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = Envelope { traceparent: Some(trace.into()), ..event("/tester", "1", "a") };
+    shop.broker.publisher().publish(&[traced]).await.unwrap();
+    let wanted = Wanted { sink: Some(format!("http://{address}/events")), revision: 1, ..Wanted::default() };
+    shop.broker.shared.subscriptions.register("tester", wanted, None, Expected::Anything).await.unwrap();
+    let letter = within(async {
+        loop {
+            if let Some(letter) = shop.broker.shared.subscriptions.dead_letters("tester").await.unwrap().pop() {
+                return letter;
+            }
+            let_time_pass(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let shown = |attempt: &str| ["tester".to_owned(), attempt.to_owned(), trace.to_owned()];
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen.iter().map(|(shown, _)| shown.clone()).collect::<Vec<_>>(), [shown("1"), shown("2")]);
+    assert!(seen.iter().all(|(_, left_ms)| (10_000..11_000).contains(left_ms)), "{seen:?}");
+    let attempts: Vec<_> = letter.history.attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!((attempts, letter.attempts), (vec![Some(503), Some(422)], 2));
+    let answer = letter.history.answer.unwrap();
+    assert!(answer.as_str().starts_with("second xxx") && answer.as_str().len() == 1_024);
+}
+
+#[tokio::test]
 async fn a_web_socket_shows_an_owner_their_events_as_they_happen_and_nobody_elses() {
     let shop = shop().await;
     let (listener, address) = listen().await;

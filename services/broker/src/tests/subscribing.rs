@@ -12,7 +12,7 @@ use tower::ServiceExt;
 use super::{
     DEADLINE, TYPE,
     api::{OPERATOR, Who},
-    delivery::{Subscriber, Temper, let_time_pass, live, numbered, start},
+    delivery::{Subscriber, Temper, let_time_pass, live, numbered, start, wait_until},
     environment, shop,
 };
 use crate::{
@@ -149,7 +149,7 @@ async fn what_cannot_be_asked_for_is_refused_by_field_and_changes_nothing() {
     assert_eq!(shop.send(OPERATOR, Method::GET, None, None).await.etag, tag);
 }
 
-async fn subscribe(broker: &Broker, subscriber: &std::sync::Arc<Subscriber>, terms: Value) -> Result<(), RegisterError> {
+pub(super) async fn subscribe(broker: &Broker, subscriber: &std::sync::Arc<Subscriber>, terms: Value) -> Result<(), RegisterError> {
     let mut json = json!({"revision": 1});
     json.as_object_mut().unwrap().extend(terms.as_object().unwrap().clone());
     let wanted = Wanted::parse(json).unwrap();
@@ -266,13 +266,4 @@ fn what_was_stored_before_there_was_more_to_ask_for_is_read_and_goes_on() {
         wait_until(|| broker.subscription("tester").unwrap().status.floor == Position(3)).await;
         assert_eq!(subscriber.lanes(), ["a", "c"]);
     });
-}
-
-async fn wait_until(is_so: impl Fn() -> bool) {
-    let all = async {
-        while !is_so() {
-            let_time_pass(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(3_600), all).await.expect("it becomes so");
 }
