@@ -67,7 +67,7 @@ impl<'a> Wiring<'a> {
             return Ok(terminal::Shown::nothing());
         }
         let engine = broker.engine().clone();
-        let after = engine.bounds().await?.last;
+        let after = engine.bounds().last;
         Ok(terminal::start(engine, after, self.settings.log_format, self.lifecycle.clone())?)
     }
 

@@ -77,6 +77,9 @@ impl Envelope {
         if self.extensions.len() > EXTENSIONS_MAX {
             return Err(InvalidEnvelope::TooManyExtensions);
         }
+        if self.extensions.get("partitionkey").is_some_and(|key| key.as_str().is_none_or(str::is_empty)) {
+            return Err(InvalidEnvelope::Empty("partitionkey"));
+        }
         for value in self.extensions.values() {
             match value.as_str() {
                 Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong("extension")),
@@ -87,16 +90,18 @@ impl Envelope {
         Ok(())
     }
 
-    /// What keeps events in sequence: those of one subject; an event without a subject stands alone.
+    /// What keeps events in sequence: those of one `partitionkey` (the CloudEvents extension of that name), else those of one subject;
+    /// an event with neither stands alone.
     pub fn lane(&self) -> &str {
-        self.subject.as_deref().unwrap_or(self.id.as_str())
+        let partition = self.extensions.get("partitionkey").and_then(Value::as_str);
+        partition.or(self.subject.as_deref()).unwrap_or(self.id.as_str())
     }
 }
 
 /// Why an event is not a CloudEvents 1.0 event that we take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEnvelope {
-    /// A required text is empty.
+    /// A text that must say something is empty, or is no text.
     #[error("`{0}` is empty")]
     Empty(&'static str),
     /// A text is longer than [`ATTRIBUTE_BYTES_MAX`].
@@ -321,5 +326,17 @@ mod tests {
         }
         let empty: Envelope = serde_json::from_str(r#"{"specversion":"1.0","id":"","source":"/a","type":"t"}"#).unwrap();
         assert_eq!(empty.check(), Err(InvalidEnvelope::Empty("id")));
+    }
+
+    #[test]
+    fn a_partition_key_that_is_a_text_is_the_lane() {
+        let event = |key: &str| -> Envelope {
+            let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t","subject":"s","partitionkey":{key}}}"#);
+            serde_json::from_str(&json).unwrap()
+        };
+        assert_eq!((event(r#""p""#).lane(), event(r#""p""#).check()), ("p", Ok(())));
+        for bad in [r#""""#, "7", "true"] {
+            assert_eq!(event(bad).check(), Err(InvalidEnvelope::Empty("partitionkey")), "{bad}");
+        }
     }
 }

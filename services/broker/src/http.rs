@@ -20,7 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
-use http::header;
+use http::{StatusCode, header};
 use kit::{Problem, http::Caller};
 use serde::Serialize;
 
@@ -45,13 +45,29 @@ pub(crate) fn subject_events(shared: Arc<Shared>, path: &str) -> Router {
 pub(crate) fn engine_problem(error: &EngineError) -> Problem {
     match error {
         EngineError::VersionConflict { .. } => Problem::conflict("version_conflict", "somebody else changed it; try again"),
+        EngineError::Trimmed { .. } => Problem::new(StatusCode::GONE, "trimmed", error.to_string()),
+        EngineError::LeaseHeld { .. } => Problem::conflict("lease_held", error.to_string()),
+        EngineError::LeaseLost { .. } => Problem::conflict("lease_lost", error.to_string()),
         EngineError::Busy => Problem::busy(),
         EngineError::Closed => Problem::unavailable("the broker is stopping"),
+        EngineError::DiskFull => disk_full(),
+        EngineError::Damaged { .. } => {
+            tracing::error!(%error, "the log is damaged");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "log_damaged", error.to_string())
+        }
         EngineError::Failed(reason) => {
             tracing::error!(reason, "the log failed");
             Problem::internal()
         }
     }
+}
+
+/// How long a publisher waits before it tries again when there is no room, in seconds.
+const FULL_RETRY_AFTER_S: u32 = 5;
+
+fn disk_full() -> Problem {
+    let detail = "the disk of the broker is full; try again when there is room";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "disk_full", detail).retry_after_s(FULL_RETRY_AFTER_S)
 }
 
 fn no_store(answer: impl IntoResponse) -> Response {

@@ -19,6 +19,7 @@ use kit::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::disk_full;
 use crate::{Shared, engine::AppendError, publish::NotAllowed};
 
 /// The largest body of a publish request, in bytes.
@@ -123,6 +124,7 @@ fn append_problem(error: AppendError) -> Problem {
     match &error {
         AppendError::Busy => Problem::busy(),
         AppendError::Closed => Problem::unavailable("the broker is stopping"),
+        AppendError::DiskFull => disk_full(),
         AppendError::Failed(_) => Problem::internal(),
         AppendError::Refused { landed, refusal } => {
             let landed = landed.len();

@@ -1,0 +1,65 @@
+//! The embedded engine: what every engine must do, and what befalls a file.
+
+use super::super::{conformance, disk_bytes};
+use super::*;
+use crate::tests::{DEADLINE, environment, event};
+
+#[tokio::test]
+async fn the_embedded_engine_does_what_every_engine_must() {
+    conformance::suite(|folder, environment, lifecycle| {
+        Box::new(Embedded::start(folder, environment, lifecycle).expect("the log opens")) as Box<dyn LogEngine>
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_log_has_one_owner() {
+    let folder = tempfile::tempdir().unwrap();
+    let lifecycle = Lifecycle::new();
+    let _first = Embedded::start(folder.path(), &environment(1), &lifecycle).unwrap();
+    assert!(matches!(Embedded::start(folder.path(), &environment(1), &lifecycle), Err(StoreError::InUse { .. })));
+}
+
+#[tokio::test]
+async fn a_log_of_the_first_version_is_read_as_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut events: Vec<_> = (1..=5).map(|id| event("/a", &id.to_string(), "x")).collect();
+    events[1].owner = Some("ann".into());
+    events[2].subject = None;
+    events[3].extensions.insert("partitionkey".into(), "p".into());
+    {
+        let store = Store::open(folder.path(), "broker", &store::MIGRATIONS[..1], Durability::Full).unwrap();
+        for (position, event) in (7..).zip(&events) {
+            let lane = event.subject.as_deref().unwrap_or(event.id.as_str());
+            // The clock stepped back after the third one.
+            let recorded_ms = if position < 10 { 5_000 } else { 2_000 };
+            store
+                .connection
+                .execute(
+                    "insert into events (position, source, id, lane, recorded_ms, event) values ($1, $2, $3, $4, $5, $6)",
+                    rusqlite::params![position, event.source, event.id.as_str(), lane, recorded_ms, serde_json::to_string(event).unwrap()],
+                )
+                .unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let lifecycle = Lifecycle::new();
+        let engine = Embedded::start(folder.path(), &environment(1), &lifecycle).unwrap();
+        let places = async |scope| -> Vec<i64> {
+            engine.read_scope(scope, Position::START, 10).await.unwrap().iter().map(|one| one.position.0).collect()
+        };
+        assert_eq!(places(Scope::All).await, [7, 8, 9, 10, 11]);
+        assert_eq!(places(Scope::Lane("x")).await, [7, 8, 11]);
+        assert_eq!(places(Scope::Lane("3")).await, [9]);
+        assert_eq!(places(Scope::Lane("p")).await, [10]);
+        assert_eq!(places(Scope::Subject("x")).await, [7, 8, 10, 11]);
+        assert_eq!(places(Scope::Owner("ann")).await, [8]);
+        assert_eq!(engine.time_after(Position(10)).await, Ok(Some(Timestamp::from_ms(5_000))));
+        let bytes = events.iter().map(|event| disk_bytes(event, serde_json::to_string(event).unwrap().len())).sum();
+        assert_eq!(engine.bounds(), Bounds { first: Position(7), last: Position(11), bytes });
+        let again = engine.append(events.clone()).await.unwrap();
+        assert!(again.iter().all(|place| place.is_duplicate));
+        drop(engine);
+        assert!(lifecycle.stop(DEADLINE).await);
+    }
+}
