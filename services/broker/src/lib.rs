@@ -47,8 +47,6 @@ use kit::{
     transport::{Publisher, Sink},
 };
 
-use tokio::sync::Semaphore;
-
 use engine::{EngineError, LogEngine, embedded::Embedded};
 use publish::{InProcess, PublishRights};
 use subscriptions::{RegisterError, Subscription, Subscriptions, Wanted};
@@ -72,8 +70,7 @@ struct Shared {
     engine: Arc<dyn LogEngine>,
     subscriptions: Subscriptions,
     rights: PublishRights,
-    /// A permit for each WebSocket that may still be opened.
-    sockets: Arc<Semaphore>,
+    live: Arc<live::Live>,
     lifecycle: Lifecycle,
 }
 
@@ -86,15 +83,8 @@ impl Broker {
         let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
         let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, environment, lifecycle);
         subscriptions.resume().await.map_err(unreadable)?;
-        Ok(Self {
-            shared: Arc::new(Shared {
-                engine,
-                subscriptions,
-                rights: settings.rights,
-                sockets: Arc::new(Semaphore::new(live::SOCKETS_MAX)),
-                lifecycle: lifecycle.clone(),
-            }),
-        })
+        let live = live::Live::start(engine.clone(), environment, lifecycle);
+        Ok(Self { shared: Arc::new(Shared { engine, subscriptions, rights: settings.rights, live, lifecycle: lifecycle.clone() }) })
     }
 
     /// The way in for services of this process.
