@@ -3,6 +3,9 @@
 /// The accept loop.
 pub mod server;
 
+/// Connections whose other end takes nothing.
+mod stall;
+
 /// Requests to other services.
 pub mod client;
 

@@ -59,8 +59,6 @@ use kit::{
     transport::{Publisher, Sink},
 };
 
-use tokio::sync::Semaphore;
-
 use audit::AuditError;
 use engine::{EngineError, LogEngine, embedded::Embedded};
 use filters::Selection;
@@ -94,8 +92,7 @@ struct Shared {
     bodies: Bodies,
     subscriptions: Subscriptions,
     rights: PublishRights,
-    /// A permit for each WebSocket that may still be opened.
-    sockets: Arc<Semaphore>,
+    live: Arc<live::Live>,
     lifecycle: Lifecycle,
 }
 
@@ -124,6 +121,7 @@ impl Broker {
         subscriptions.resume().await?;
         let holders = Arc::new(EverySubscription(engine.clone()));
         let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
+        let live = live::Live::start(engine.clone(), environment, lifecycle);
         Ok(Self {
             shared: Arc::new(Shared {
                 inlet: Arc::new(Inlet::new(engine.clone(), valve)),
@@ -131,7 +129,7 @@ impl Broker {
                 engine,
                 subscriptions,
                 rights: settings.rights,
-                sockets: Arc::new(Semaphore::new(live::SOCKETS_MAX)),
+                live,
                 lifecycle: lifecycle.clone(),
             }),
         })

@@ -33,6 +33,9 @@ mod operating;
 /// Real sockets.
 mod network;
 
+/// Live streams.
+mod live;
+
 /// How long anything may take in a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 

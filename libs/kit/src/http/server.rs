@@ -12,6 +12,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 
+use super::stall::Patient;
 use crate::{BoxFuture, Lifecycle, Problem};
 
 /// The most connections served at once; more wait in the listener's queue.
@@ -93,7 +94,7 @@ async fn serve_connection(stream: Box<dyn Stream>, peer: SocketAddr, router: Rou
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
