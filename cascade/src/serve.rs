@@ -100,7 +100,7 @@ fn subscriber<M: Machine>(wiring: &Wiring<'_>, service: &Service<M>, broker: &Re
             arrived.arrived();
         }
     });
-    let intake = kit::intake::route(service.intake(), wiring.keyring.clone(), environment.clock.clone());
+    let intake = kit::intake::route(service.intake(), wiring.keyring.webhook_secret(M::NAME, None), environment.clock.clone());
     intake.merge(health::routes_awaiting(Some(registered), lifecycle.clone()))
 }
 

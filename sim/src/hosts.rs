@@ -122,7 +122,7 @@ impl Shop {
             "registration",
             broker.register(name, Registration { sink, types, revision: 1 }, environment.clone(), lifecycle.clone()),
         );
-        let intake = kit::intake::route(service.intake(), self.keyring.clone(), environment.clock.clone());
+        let intake = kit::intake::route(service.intake(), self.keyring.webhook_secret(name, None), environment.clock.clone());
         self.serve(name, port, router.merge(intake), environment, lifecycle).await
     }
 

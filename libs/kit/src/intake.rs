@@ -21,7 +21,7 @@ use tokio::sync::{
 use crate::{
     BoxFuture, Clock, Envelope, Machine, Position, Problem, Recorded,
     http::extract::{parse_json, read_bytes},
-    security::Keyring,
+    security::webhook::{self, Secret},
     transport::{ItemAnswer, Sink, SinkError},
     writer::{EventFault, Job},
 };
@@ -79,17 +79,17 @@ impl<M: Machine> Sink for Intake<M> {
     }
 }
 
-/// The route `POST /events`, for a broker in another process: batches of CloudEvents, signed by the broker.
+/// The route `POST /events`, for a broker in another process: batches of CloudEvents, signed by the broker with `secret`.
 ///
 /// Answers 204 when all were accepted, else 200 with `{"results": [{"source", "id", "status", "reason"}]}` for those that were not.
-pub fn route(sink: Arc<dyn Sink>, keyring: Keyring, clock: Arc<dyn Clock>) -> Router {
-    let door = Arc::new(Door { sink, keyring, clock });
+pub fn route(sink: Arc<dyn Sink>, secret: Secret, clock: Arc<dyn Clock>) -> Router {
+    let door = Arc::new(Door { sink, secret, clock });
     Router::new().route("/events", post(take)).layer(DefaultBodyLimit::max(BATCH_BYTES_MAX)).with_state(door)
 }
 
 struct Door {
     sink: Arc<dyn Sink>,
-    keyring: Keyring,
+    secret: Secret,
     clock: Arc<dyn Clock>,
 }
 
@@ -115,8 +115,8 @@ async fn take(State(door): State<Arc<Door>>, request: Request) -> Result<Respons
 
 fn is_signed(door: &Door, headers: &HeaderMap, body: &[u8]) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(id), Some(sent_s), Some(signature)) = (text("webhook-id"), text("webhook-timestamp"), text("webhook-signature")) else {
+    let (Some(id), Some(sent_s), Some(signature)) = (text(webhook::ID), text(webhook::TIMESTAMP), text(webhook::SIGNATURE)) else {
         return false;
     };
-    sent_s.parse().is_ok_and(|sent_s| door.keyring.is_delivery_signature(signature, id, sent_s, body, door.clock.now()))
+    sent_s.parse().is_ok_and(|sent_s| door.secret.has_signed(signature, id, sent_s, body, door.clock.now()))
 }

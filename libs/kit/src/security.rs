@@ -7,21 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use crate::{Timestamp, ids::Ids};
+use crate::ids::Ids;
+
+/// Signatures of what is sent to subscribers.
+pub mod webhook;
 
 /// The secret's length, in bytes.
 const SECRET_BYTES: usize = 32;
-/// How old a signed delivery may be, in milliseconds: Standard Webhooks asks for a tolerance against replays.
-const SIGNATURE_AGE_MS_MAX: i64 = 5 * 60 * 1_000;
 
 /// Why there is no secret.
 #[derive(Debug, thiserror::Error)]
@@ -146,29 +144,23 @@ impl Keyring {
         mac.finalize().into_bytes().into()
     }
 
-    /// Signs a delivery after the Standard Webhooks scheme: `v1,` and the tag of `id.seconds.body`.
-    pub fn sign_delivery(&self, id: &str, sent_s: i64, body: &[u8]) -> String {
-        format!("v1,{}", STANDARD.encode(self.delivery_mac(id, sent_s, body).finalize().into_bytes()))
+    /// What is kept of a bearer token, so that it can be recognised and not be told.
+    pub fn token_hash(&self, token: &str) -> String {
+        self.tag("token", &[token])
     }
 
-    /// Whether one of the space-separated `signatures` is ours and fresh at the time `now`.
-    pub fn is_delivery_signature(&self, signatures: &str, id: &str, sent_s: i64, body: &[u8], now: Timestamp) -> bool {
-        let age_ms = now.as_ms().saturating_sub(sent_s.saturating_mul(1_000));
-        if age_ms.saturating_abs() > SIGNATURE_AGE_MS_MAX {
-            return false;
-        }
-        signatures
-            .split(' ')
-            .filter_map(|signature| signature.strip_prefix("v1,"))
-            .filter_map(|tag| STANDARD.decode(tag).ok())
-            .any(|tag| self.delivery_mac(id, sent_s, body).verify_slice(&tag).is_ok())
+    /// Whether `hash` was kept of `token`.
+    pub fn is_token_hash(&self, hash: &str, token: &str) -> bool {
+        self.is_tag(hash, "token", &[token])
     }
 
-    fn delivery_mac(&self, id: &str, sent_s: i64, body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.mac("delivery");
-        mac.update(format!("{id}.{sent_s}.").as_bytes());
-        mac.update(body);
-        mac
+    /// The secret that signs what is sent to the subscription `name` with the key `key`; without one, the secret that a subscriber who
+    /// has the root itself works out by its own name. A name has no slash.
+    pub fn webhook_secret(&self, name: &str, key: Option<&str>) -> webhook::Secret {
+        let purpose = key.map_or_else(|| format!("webhook/{name}"), |key| format!("webhook/{name}/{key}"));
+        let mut secret = [0; webhook::SECRET_BYTES];
+        self.expand(&purpose, &mut secret);
+        webhook::Secret::new(secret)
     }
 
     fn tag(&self, purpose: &str, parts: &[&str]) -> String {
@@ -186,9 +178,13 @@ impl Keyring {
 
     fn mac(&self, purpose: &str) -> Hmac<Sha256> {
         let mut key = [0; 64];
-        // One HMAC block, and within what HKDF-SHA-256 can give (255 times 32 bytes): it cannot fail.
-        let _ = Hkdf::<Sha256>::new(None, &self.root).expand(format!("cascade/{purpose}/1").as_bytes(), &mut key);
+        self.expand(purpose, &mut key);
         Hmac::<Sha256>::new(&key.into())
+    }
+
+    fn expand(&self, purpose: &str, key: &mut [u8]) {
+        // Within what HKDF-SHA-256 can give (255 times 32 bytes): it cannot fail.
+        let _ = Hkdf::<Sha256>::new(None, &self.root).expand(format!("cascade/{purpose}/1").as_bytes(), key);
     }
 }
 
@@ -233,14 +229,20 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_is_ours_while_it_is_fresh_and_whole() {
-        let now = Timestamp::from_ms(1_000_000_000);
-        let signature = keyring().sign_delivery("d-1", 1_000_000, b"[]");
-        let is_ours = |id: &str, body: &[u8], now| keyring().is_delivery_signature(&signature, id, 1_000_000, body, now);
-        assert!(is_ours("d-1", b"[]", now));
-        assert!(!is_ours("d-2", b"[]", now));
-        assert!(!is_ours("d-1", b"[1]", now));
-        assert!(!is_ours("d-1", b"[]", now.plus_ms(600_000)));
+    fn every_subscription_and_every_key_has_a_secret_of_its_own() {
+        let secret = |name, key| keyring().webhook_secret(name, key).to_text();
+        let all = [secret("payment", None), secret("delivery", None), secret("payment", Some("1")), secret("payment", Some("2"))];
+        for (index, one) in all.iter().enumerate() {
+            assert!(all.iter().skip(index + 1).all(|other| other != one));
+        }
+        assert_eq!(secret("payment", None), all[0]);
+    }
+
+    #[test]
+    fn a_token_is_recognised_by_what_is_kept_of_it() {
+        let hash = keyring().token_hash("cascade_a_1");
+        assert!(keyring().is_token_hash(&hash, "cascade_a_1") && !hash.contains("cascade_a_1"));
+        assert!(!keyring().is_token_hash(&hash, "cascade_a_2") && !keyring().is_token_hash("", "cascade_a_1"));
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl HttpSink {
     fn headers(&self, events: &[Recorded], manner: &Manner, body: &[u8]) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
         let now = self.environment.clock.now();
         let (id, sent_s) = (self.environment.ids.uuid_v7(now).to_string(), now.as_ms() / 1_000);
-        let signature = self.keyring.sign_delivery(&id, sent_s, body);
+        let signature = self.keyring.webhook_secret(&manner.subscription, None).sign(&id, sent_s, body);
         let deadline_ms = u64::try_from(DELIVERY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH_JSON));
