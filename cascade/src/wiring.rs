@@ -7,7 +7,11 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, http::Uri};
-use broker::{Broker, publish::PublishRights};
+use broker::{
+    Broker,
+    publish::PublishRights,
+    sink::{networks::Networks, outward::Rules},
+};
 use delivery::Deliveries;
 use kit::{Environment, Lifecycle, Service, chance::Chance, http::Gate, security::Keyring, transport::Publisher};
 use order::Orders;
@@ -52,8 +56,12 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings =
-            broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: broker::retention::Limits::default() };
+        let settings = broker::Settings {
+            keyring: self.keyring.clone(),
+            rights: rights(),
+            retention: broker::retention::Limits::default(),
+            sinks: Rules::new(Networks::default(), None, "localhost")?,
+        };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
     }
 

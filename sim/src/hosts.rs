@@ -8,7 +8,12 @@ use std::{
 };
 
 use axum::Router;
-use broker::{Broker, publish::PublishRights, retention::Limits};
+use broker::{
+    Broker,
+    publish::PublishRights,
+    retention::Limits,
+    sink::{networks::Networks, outward::Rules},
+};
 use delivery::Deliveries;
 use kit::{
     Environment, Lifecycle, Machine, Service,
@@ -59,7 +64,8 @@ impl Shop {
 
     async fn broker(self) -> turmoil::Result {
         let (environment, lifecycle) = self.begin();
-        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default() };
+        let sinks = Rules::new(Networks::default(), None, "broker")?;
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default(), sinks };
         let broker = Broker::start(&self.folder("broker"), settings, &environment, &lifecycle).await?;
         self.serve("broker", 4005, broker.router(), environment, lifecycle).await
     }

@@ -1,5 +1,8 @@
 //! The routes. Thin: extract, check, call, convert.
 
+/// Who is asking.
+pub(crate) mod caller;
+
 /// Publishing.
 pub(crate) mod publish;
 
@@ -15,19 +18,27 @@ mod operate;
 /// What was given up, and what becomes of it.
 mod dead_letters;
 
+/// Tokens for outsiders.
+mod tokens;
+
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, FromRequest, Request},
     response::{IntoResponse, Response},
     routing::{get, post, put},
 };
 use http::{StatusCode, header};
-use kit::{Problem, http::Caller};
+use kit::{
+    Problem,
+    http::{Body, extract::read_bytes},
+};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{Shared, engine::EngineError, live, subscriptions::OperateError};
+use caller::{Caller, operators_or};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -45,12 +56,16 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
                 .patch(subscriptions::patch_subscription)
                 .delete(subscriptions::delete_subscription),
         )
+        .route("/api/subscriptions/{name}/secret/rotate", post(subscriptions::rotate_secret))
         .route("/api/subscriptions/{name}/pause", post(operate::pause))
         .route("/api/subscriptions/{name}/resume", post(operate::resume))
         .route("/api/subscriptions/{name}/seek", post(operate::seek))
         .route("/api/subscriptions/{name}/dead-letters", get(dead_letters::list_dead_letters))
         .route("/api/subscriptions/{name}/dead-letters/{position}/redrive", post(dead_letters::redrive))
         .route("/api/subscriptions/{name}/dead-letters/{position}/discard", post(dead_letters::discard))
+        .route("/api/tokens", get(tokens::list).post(tokens::create))
+        .route("/api/tokens/{name}", get(tokens::show).delete(tokens::revoke))
+        .route("/api/tokens/{name}/rotate", post(tokens::rotate))
         .with_state(shared)
 }
 
@@ -93,6 +108,17 @@ fn operate_problem(error: &OperateError) -> Problem {
     }
 }
 
+/// What a request says, where it need not say anything.
+async fn body_or_nothing(request: Request) -> Result<Value, Problem> {
+    if request.headers().contains_key(header::CONTENT_TYPE) {
+        return Ok(Body::from_request(request, &()).await?.value);
+    }
+    if read_bytes(request, &()).await?.is_empty() {
+        return Ok(Value::Object(serde_json::Map::new()));
+    }
+    Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "the body must be application/json"))
+}
+
 fn no_store(answer: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], answer).into_response()
 }
@@ -102,10 +128,12 @@ struct List<T> {
     items: Vec<T>,
 }
 
+/// Whoever may operate all subscriptions.
 fn operators_only(caller: &Caller) -> Result<(), Problem> {
-    match caller {
-        Caller::Operator => Ok(()),
-        Caller::Anonymous => Err(Problem::unauthorized()),
-        Caller::Guest(_) | Caller::Service(_) => Err(Problem::forbidden("this is for operators")),
-    }
+    operators_or(caller, |grant| grant.scopes.may_operate_all())
+}
+
+/// Whoever may operate the subscription `name`.
+fn may_operate(caller: &Caller, name: &str) -> Result<(), Problem> {
+    operators_or(caller, |grant| grant.scopes.may_operate(name))
 }

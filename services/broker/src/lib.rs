@@ -10,6 +10,9 @@ pub mod engine;
 /// Who may publish, and the way in for services of the same process.
 pub mod publish;
 
+/// Tokens for outsiders.
+mod tokens;
+
 /// How long the log keeps events, and how large it may grow.
 pub mod retention;
 
@@ -66,7 +69,9 @@ use http::publish::Bodies;
 use lanes::Counts;
 use publish::{InProcess, Inlet, PublishRights};
 use retention::{EverySubscription, Limits};
-use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
+use sink::outward::Rules;
+use subscriptions::{By, Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
+use tokens::Tokens;
 
 /// What a broker is told at its start.
 #[derive(Debug, Clone)]
@@ -77,6 +82,8 @@ pub struct Settings {
     pub rights: PublishRights,
     /// How long events are kept, and how many of them.
     pub retention: Limits,
+    /// Where sinks may be.
+    pub sinks: Rules,
 }
 
 /// A broker that runs. Clones are the same broker.
@@ -92,7 +99,9 @@ struct Shared {
     bodies: Bodies,
     subscriptions: Subscriptions,
     rights: PublishRights,
+    tokens: Arc<Tokens>,
     live: Arc<live::Live>,
+    environment: Environment,
     lifecycle: Lifecycle,
 }
 
@@ -117,7 +126,9 @@ impl Broker {
         lifecycle: &Lifecycle,
     ) -> Result<Self, EngineError> {
         let shop = settings.rights.services();
-        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle);
+        let tokens = Arc::new(Tokens::load(engine.clone(), settings.keyring.clone(), environment).await?);
+        let security = (settings.keyring, settings.sinks);
+        let subscriptions = Subscriptions::new(engine.clone(), security, tokens.clone(), shop, environment, lifecycle);
         subscriptions.resume().await?;
         let holders = Arc::new(EverySubscription(engine.clone()));
         let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
@@ -129,7 +140,9 @@ impl Broker {
                 engine,
                 subscriptions,
                 rights: settings.rights,
+                tokens,
                 live,
+                environment: environment.clone(),
                 lifecycle: lifecycle.clone(),
             }),
         })
@@ -153,7 +166,7 @@ impl Broker {
         sink: Arc<dyn Sink>,
     ) -> Result<Subscription, RegisterError> {
         let wanted = Wanted { selection: Selection::of_types(types), revision, ..Wanted::default() };
-        self.shared.subscriptions.register(name, wanted, Some(sink), Expected::Anything).await
+        self.shared.subscriptions.register(name, wanted, By::Handle(sink), Expected::Anything).await
     }
 
     /// The subscription `name` and how it stands.
@@ -174,7 +187,7 @@ impl Broker {
         &self.shared.engine
     }
 
-    /// The routes below `/api/events`, `/api/subscriptions` and `/api/live`; to be merged with others and finished by the kit.
+    /// The routes below `/api/events`, `/api/subscriptions`, `/api/live` and `/api/tokens`; to be merged with others and finished by the kit.
     pub fn router(&self) -> Router {
         http::router(self.shared.clone())
     }

@@ -36,11 +36,11 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use kit::{
     Environment, Lifecycle, Problem,
-    http::{Caller, Query, identity::GateOf, layers::is_same_origin},
+    http::{Query, identity::GateOf, layers::is_same_origin},
 };
 use serde::Deserialize;
 
-use crate::{Shared, engine::LogEngine};
+use crate::{Shared, engine::LogEngine, http::caller::Caller};
 use notice::Ending;
 use reader::Reader;
 use stream::Stream;

@@ -36,6 +36,14 @@ pub enum NotAllowed {
         /// The type.
         ty: String,
     },
+    /// It belongs to a service of the shop, whatever a token says.
+    #[error("the {attribute} `{value}` belongs to a service of the shop")]
+    Reserved {
+        /// What of the event.
+        attribute: &'static str,
+        /// What it says.
+        value: String,
+    },
     /// Nobody publishes this type.
     #[error("`{ty}` is not a type of event that is known here")]
     UnknownType {
@@ -62,6 +70,16 @@ impl PublishRights {
         self.0.keys().cloned().collect()
     }
 
+    /// Whether `name` is a service of the shop.
+    pub(crate) fn is_of_the_shop(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The types that services of the shop publish.
+    pub(crate) fn types(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flatten().map(String::as_str)
+    }
+
     /// Whether `service` may publish `event`.
     ///
     /// # Errors
@@ -80,6 +98,17 @@ impl PublishRights {
         } else {
             Err(NotAllowed::UnknownType { ty })
         }
+    }
+
+    /// Whether whoever is no service of the shop may publish `event`, if their token says so: nothing that belongs to a service.
+    pub(crate) fn check_outsider(&self, event: &Envelope) -> Result<(), NotAllowed> {
+        if event.source.strip_prefix('/').is_some_and(|name| self.is_of_the_shop(name)) {
+            return Err(NotAllowed::Reserved { attribute: "source", value: event.source.clone() });
+        }
+        if self.types().any(|ty| ty == event.ty) {
+            return Err(NotAllowed::Reserved { attribute: "type", value: event.ty.clone() });
+        }
+        Ok(())
     }
 }
 

@@ -1,22 +1,46 @@
 //! Where a subscription's events go: a service of this process, or a URL that takes batches of CloudEvents over HTTP, signed as Standard
 //! Webhooks are.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+/// Whether a sink agrees to be sent events.
+pub(crate) mod consent;
+
+/// Which addresses an outsider's sink may have.
+pub mod networks;
+
+/// How connections to sinks are opened.
+pub mod outward;
+
+/// Sends no faster than a sink agreed to.
+mod pace;
+
+/// What all sinks behind URLs share.
+mod ways;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use kit::{
-    Environment, Recorded, Timestamp,
+    Recorded, Timestamp,
     envelope::BATCH_JSON,
-    http::client::{Client, ClientError, Limits},
-    security::Keyring,
+    http::client::{ClientError, Limits},
+    security::webhook,
     transport::{ItemAnswer, Sink, SinkError},
 };
 use serde::Deserialize;
 
 use crate::{
     lanes::Words,
+    subscriptions::trust::Trust,
     verdict::{Answer, TIMEOUT_STATUS},
 };
+
+use consent::REQUEST_ORIGIN;
+use pace::{Pace, Turn};
+pub(crate) use ways::Ways;
 
 /// How long a subscriber may take to answer a batch.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,20 +95,19 @@ impl Target {
 
 /// A subscriber behind a URL.
 pub(crate) struct HttpSink {
-    client: Client,
+    ways: Arc<Ways>,
+    subscription: String,
     url: Uri,
-    keyring: Keyring,
-    environment: Environment,
+    trust: Trust,
+    pace: Mutex<Pace>,
 }
 
 impl HttpSink {
-    /// Delivers to `url`, through `client`.
-    pub(crate) fn new(client: Client, url: Uri, keyring: Keyring, environment: Environment) -> Self {
-        Self { client, url, keyring, environment }
-    }
-
     async fn send(&self, events: &[Recorded], manner: &Manner) -> Answer {
         let broken = |reason: String| Err(SinkError { status: None, retry_after_s: None, reason }).into();
+        if let Err(error) = self.wait_for_turn().await {
+            return Err(error).into();
+        }
         let body = match serde_json::to_vec(events) {
             Ok(body) => body,
             Err(error) => return broken(error.to_string()),
@@ -94,8 +117,9 @@ impl HttpSink {
             Err(error) => return broken(error.to_string()),
         };
         let limits = Limits { timeout: DELIVERY_TIMEOUT, answer_bytes_max: ANSWER_BYTES_MAX };
-        match self.client.send(Method::POST, &self.url, headers, body.into(), limits).await {
-            Ok(answer) => read(&answer, events, self.environment.clock.now()),
+        let client = self.ways.client(self.trust.token.is_some());
+        match client.send(Method::POST, &self.url, headers, body.into(), limits).await {
+            Ok(answer) => read(&answer, events, self.ways.environment.clock.now()),
             Err(error) => Err(SinkError {
                 // Without an answer in time nobody knows what happened; without a connection nothing did.
                 status: matches!(error, ClientError::Timeout(_)).then_some(TIMEOUT_STATUS),
@@ -106,17 +130,39 @@ impl HttpSink {
         }
     }
 
+    /// Nothing goes out on the word of a token that ended, nor faster than the sink agreed to.
+    async fn wait_for_turn(&self) -> Result<(), SinkError> {
+        if let Some(token) = self.trust.token.as_ref().filter(|token| !self.ways.tokens.is_valid(token)) {
+            let reason =
+                format!("the token `{}` that registered this sink was revoked or has expired; register with a valid one", token.name);
+            return Err(SinkError { status: None, retry_after_s: None, reason });
+        }
+        let Some(rate) = self.trust.consent.as_ref().and_then(|consent| consent.rate_per_minute) else { return Ok(()) };
+        let now = self.ways.environment.clock.now();
+        let turn = self.pace.lock().unwrap_or_else(PoisonError::into_inner).turn(rate, now);
+        match turn {
+            Turn::In(wait) => tokio::time::sleep(wait).await,
+            Turn::After(after_s) => {
+                let status = Some(StatusCode::TOO_MANY_REQUESTS.as_u16());
+                let reason = format!("the sink agreed to {rate} requests a minute");
+                return Err(SinkError { status, retry_after_s: Some(after_s), reason });
+            }
+        }
+        Ok(())
+    }
+
     fn headers(&self, events: &[Recorded], manner: &Manner, body: &[u8]) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
-        let now = self.environment.clock.now();
-        let (id, sent_s) = (self.environment.ids.uuid_v7(now).to_string(), now.as_ms() / 1_000);
-        let signature = self.keyring.webhook_secret(&manner.subscription, None).sign(&id, sent_s, body);
+        let now = self.ways.environment.clock.now();
+        let (id, sent_s) = (self.ways.environment.ids.uuid_v7(now).to_string(), now.as_ms() / 1_000);
+        let secrets = self.trust.secrets(&self.ways.keyring, &self.subscription, now);
+        let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(&id, sent_s, body)).collect();
         let deadline_ms = u64::try_from(DELIVERY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH_JSON));
         for (name, value) in [
-            (HeaderName::from_static("webhook-id"), id),
-            (HeaderName::from_static("webhook-timestamp"), sent_s.to_string()),
-            (HeaderName::from_static("webhook-signature"), signature),
+            (HeaderName::from_static(webhook::ID), id),
+            (HeaderName::from_static(webhook::TIMESTAMP), sent_s.to_string()),
+            (HeaderName::from_static(webhook::SIGNATURE), signatures.join(" ")),
             (SUBSCRIPTION, manner.subscription.clone()),
             (ATTEMPT, manner.attempt.to_string()),
             (DEADLINE, now.plus_ms(deadline_ms).to_rfc3339()),
@@ -125,6 +171,9 @@ impl HttpSink {
         }
         if let Some(replay) = &manner.replay {
             headers.insert(REPLAY, HeaderValue::try_from(replay)?);
+        }
+        if let Some(consent) = &self.trust.consent {
+            headers.insert(REQUEST_ORIGIN, HeaderValue::try_from(&consent.origin)?);
         }
         // A request has one trace: the events' own, if they agree on it.
         if let Some(trace) = common_trace(events) {

@@ -3,10 +3,14 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use http::Uri;
-use kit::{Environment, Lifecycle, Position, http::client::Client, security::Keyring, transport::Sink};
+use kit::{
+    Environment, Lifecycle, Position, Timestamp,
+    security::{Keyring, webhook::Secret},
+    transport::Sink,
+};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -17,16 +21,26 @@ use crate::{
     engine::{EngineError, LogEngine},
     keeping::{self, Cursor},
     lanes::{Counts, DeadLetter},
-    sink::{HttpSink, Target},
+    sink::{Target, Ways, outward::Rules},
+    tokens::{Grant, Tokens},
 };
 
 /// What a subscriber asks for.
 pub mod wanted;
 
+/// What its deliveries stand on.
+pub mod trust;
+
+/// Whether a sink may be registered.
+pub(crate) mod admission;
+
 /// A subscription as it is kept.
 pub(crate) mod stored;
 
+use admission::Admission;
+pub use admission::NotAdmitted;
 use stored::Stored;
+use trust::{Security, Signs, Trust};
 use wanted::{Invalid, Start, Wanted, check_name};
 
 /// The most subscriptions.
@@ -44,6 +58,11 @@ pub struct Subscription {
     pub wanted: Wanted,
     /// How it stands.
     pub status: Status,
+    /// How its deliveries are secured.
+    pub security: Security,
+    /// The secret that signs them, where it was just made: the only time that it is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
     /// Names what it asks for, as an entity tag.
     #[serde(skip)]
     pub etag: String,
@@ -66,6 +85,9 @@ pub enum RegisterError {
     /// A field does not hold what it must.
     #[error(transparent)]
     Invalid(#[from] Invalid),
+    /// The sink may not be registered.
+    #[error(transparent)]
+    NotAdmitted(#[from] NotAdmitted),
     /// The revision is taken: it stands for something else.
     #[error("revision {revision} of subscription `{name}` asks for something else")]
     RevisionTaken {
@@ -102,11 +124,49 @@ pub(crate) enum OperateError {
     Engine(#[from] EngineError),
 }
 
+/// Why a secret was not replaced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RotateError {
+    /// The service works its secret out by itself.
+    #[error("the secret of the service `{0}` follows from the shop's own, and cannot be replaced alone")]
+    OfTheShop(String),
+    /// The subscription cannot be changed.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+}
+
+/// Who registers a subscription.
+#[derive(Clone)]
+pub(crate) enum By {
+    /// A service of this process: the subscriber itself.
+    Handle(Arc<dyn Sink>),
+    /// A service of the shop, or an operator, with a URL.
+    Shop,
+    /// An outsider with a URL.
+    Outsider(Grant),
+}
+
+impl By {
+    fn grant(&self) -> Option<Grant> {
+        match self {
+            Self::Handle(_) | Self::Shop => None,
+            Self::Outsider(grant) => Some(grant.clone()),
+        }
+    }
+
+    fn handle(self) -> Option<Arc<dyn Sink>> {
+        match self {
+            Self::Handle(handle) => Some(handle),
+            Self::Shop | Self::Outsider(_) => None,
+        }
+    }
+}
+
 /// All subscriptions.
 pub(crate) struct Subscriptions {
     engine: Arc<dyn LogEngine>,
     keyring: Keyring,
-    client: Client,
+    ways: Arc<Ways>,
     environment: Environment,
     lifecycle: Lifecycle,
     /// The services of the shop: unless they say otherwise, the log keeps every event until they have it.
@@ -127,15 +187,16 @@ struct Entry {
 impl Subscriptions {
     pub(crate) fn new(
         engine: Arc<dyn LogEngine>,
-        keyring: Keyring,
+        (keyring, rules): (Keyring, Rules),
+        tokens: Arc<Tokens>,
         shop: BTreeSet<String>,
         environment: &Environment,
         lifecycle: &Lifecycle,
     ) -> Self {
         Self {
             engine,
+            ways: Arc::new(Ways::new(rules, keyring.clone(), tokens, environment)),
             keyring,
-            client: Client::new(environment.connect.clone()),
             environment: environment.clone(),
             lifecycle: lifecycle.clone(),
             shop,
@@ -154,47 +215,65 @@ impl Subscriptions {
                 continue;
             }
             self.choose_required(&name, &mut stored.wanted);
-            let target = stored.wanted.sink.as_deref().and_then(|url| url.parse().ok()).map(|url| self.at(url));
+            let target = self.target(&name, &stored);
             self.start(&name, stored, entry.version, target);
         }
         Ok(())
     }
 
-    /// Registers a subscription, or takes its newer configuration; its cursor stays where it is. `handle` is the subscriber itself
-    /// when it runs in this process.
+    /// Registers a subscription, or takes its newer configuration; its cursor stays where it is.
     pub(crate) async fn register(
         &self,
         name: &str,
         mut wanted: Wanted,
-        handle: Option<Arc<dyn Sink>>,
+        by: By,
         expected: Expected<'_>,
     ) -> Result<Subscription, RegisterError> {
         check_name(name)?;
         wanted.check()?;
         self.choose_required(name, &mut wanted);
+        let admission = self.admit(name, &wanted, by.grant()).await?;
+        let handle = by.handle();
         let _one_at_a_time = self.changing.lock().await;
         let before = self.entries().get(name).cloned();
         check_version(name, before.as_ref(), expected)?;
-        match before {
-            None => self.create(name, wanted, handle).await?,
-            Some(entry) => self.renew(name, entry, wanted, handle).await?,
+        match before.clone() {
+            None => self.create(name, wanted, handle, &admission).await?,
+            Some(entry) => self.renew(name, entry, wanted, handle, &admission).await?,
         }
-        self.get(name).ok_or(RegisterError::Engine(EngineError::Closed))
+        self.show_made(name, before.as_ref())
     }
 
     /// Changes what a subscription asks for by a JSON merge patch.
-    pub(crate) async fn patch(&self, name: &str, patch: &Value, expected: Expected<'_>) -> Result<Subscription, RegisterError> {
+    pub(crate) async fn patch(&self, name: &str, patch: &Value, by: By, expected: Expected<'_>) -> Result<Subscription, RegisterError> {
+        let admission = self.admit_patch(name, patch, by.grant()).await?;
         let _one_at_a_time = self.changing.lock().await;
         let before = self.entries().get(name).cloned();
         check_version(name, before.as_ref(), expected)?;
         let before = before.ok_or_else(|| RegisterError::Unknown(name.to_owned()))?;
         let mut wanted = before.stored.wanted.patched(patch)?;
         self.choose_required(name, &mut wanted);
-        let is_moved = wanted.sink != before.stored.wanted.sink;
-        let target = wanted.url()?.filter(|_| is_moved).map(|url| self.at(url));
-        let after = before.stored.patched(wanted);
+        admission.check(name, &wanted)?;
+        let trust = self.signing(name, admission.trust_when_patched(&before.stored));
+        check_required(&wanted, &trust)?;
+        let after = before.stored.patched(wanted).trusting(trust);
+        let target = self.new_target(name, &before.stored, &after);
         self.configure(name, before, after, target).await?;
         self.get(name).ok_or(RegisterError::Engine(EngineError::Closed))
+    }
+
+    /// Gives the subscription `name` another secret; what it had before signs too, for some time.
+    pub(crate) async fn rotate_secret(&self, name: &str, grace: Duration) -> Result<Subscription, RotateError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let before = self.entries().get(name).cloned().ok_or_else(|| RegisterError::Unknown(name.to_owned()))?;
+        if self.signs(name) == Signs::ByName {
+            return Err(RotateError::OfTheShop(name.to_owned()));
+        }
+        let trust = before.stored.trust.clone().rotated(&self.environment.ids, self.environment.clock.now(), grace);
+        let after = before.stored.clone().trusting(trust);
+        let target = self.new_target(name, &before.stored, &after);
+        self.configure(name, before.clone(), after, target).await?;
+        Ok(self.show_made(name, Some(&before))?)
     }
 
     /// Removes a subscription with all that it keeps, when its dispatcher has ended.
@@ -211,7 +290,7 @@ impl Subscriptions {
         Ok(keeping::remove(self.engine.as_ref(), name).await?)
     }
 
-    async fn create(&self, name: &str, wanted: Wanted, handle: Option<Arc<dyn Sink>>) -> Result<(), RegisterError> {
+    async fn create(&self, name: &str, wanted: Wanted, handle: Option<Arc<dyn Sink>>, admission: &Admission) -> Result<(), RegisterError> {
         if self.entries().len() >= SUBSCRIPTIONS_MAX {
             return Err(RegisterError::TooMany);
         }
@@ -219,16 +298,25 @@ impl Subscriptions {
         if keeping::stored(self.engine.as_ref(), name).await?.is_some_and(|(stored, _)| stored.is_removed) {
             keeping::remove(self.engine.as_ref(), name).await?;
         }
-        let url = wanted.url()?;
         let after = self.resolve(wanted.start).await?;
-        let stored = Stored::new(wanted, self.environment.clock.now());
+        let trust = self.signing(name, admission.trust(None));
+        check_required(&wanted, &trust)?;
+        let stored = Stored::new(wanted, self.environment.clock.now()).trusting(trust);
         keeping::create(self.engine.as_ref(), name, &stored, &Cursor::at(after)).await?;
-        self.start(name, stored, 1, handle.map(Target::Handle).or_else(|| url.map(|url| self.at(url))));
+        let target = handle.map(Target::Handle).or_else(|| self.target(name, &stored));
+        self.start(name, stored, 1, target);
         Ok(())
     }
 
     /// The subscriber is there again, perhaps with something new.
-    async fn renew(&self, name: &str, entry: Entry, wanted: Wanted, handle: Option<Arc<dyn Sink>>) -> Result<(), RegisterError> {
+    async fn renew(
+        &self,
+        name: &str,
+        entry: Entry,
+        wanted: Wanted,
+        handle: Option<Arc<dyn Sink>>,
+        admission: &Admission,
+    ) -> Result<(), RegisterError> {
         let declared = entry.stored.declared();
         let (is_older, is_same_revision) = (wanted.revision < declared.revision, wanted.revision == declared.revision);
         if is_older {
@@ -247,13 +335,10 @@ impl Subscriptions {
             (true, false) => entry.stored.clone(),
             (false, _) => entry.stored.registered(wanted.clone()),
         };
+        let after = after.trusting(self.signing(name, admission.trust(Some(&entry.stored))));
+        check_required(&after.wanted, &after.trust)?;
         // A handle is another one after every start; a URL is the same.
-        let is_elsewhere = after.wanted.sink != entry.stored.wanted.sink;
-        let target = match (handle, after.wanted.url()?) {
-            (Some(handle), _) => Some(Target::Handle(handle)),
-            (None, Some(url)) if is_elsewhere => Some(self.at(url)),
-            (None, _) => None,
-        };
+        let target = handle.map(Target::Handle).or_else(|| self.new_target(name, &entry.stored, &after));
         if after == entry.stored {
             let _ = entry.instructions.send(target.map_or(Instruction::Nudge, Instruction::Attach)).await;
             return Ok(());
@@ -296,11 +381,12 @@ impl Subscriptions {
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<Subscription> {
-        self.entries().get(name).map(|entry| entry.show(name))
+        self.entries().get(name).map(|entry| entry.show(name, self.environment.clock.now()))
     }
 
     pub(crate) fn list(&self) -> Vec<Subscription> {
-        self.entries().iter().map(|(name, entry)| entry.show(name)).collect()
+        let now = self.environment.clock.now();
+        self.entries().iter().map(|(name, entry)| entry.show(name, now)).collect()
     }
 
     pub(crate) async fn dead_letters(&self, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
@@ -351,9 +437,34 @@ impl Subscriptions {
         Ok(answer.await.map_err(|_| EngineError::Closed)??)
     }
 
-    fn at(&self, url: Uri) -> Target {
-        let sink = HttpSink::new(self.client.clone(), url, self.keyring.clone(), self.environment.clone());
-        Target::Url(Arc::new(sink))
+    /// Where the events of `stored` go, if that is a URL.
+    fn target(&self, name: &str, stored: &Stored) -> Option<Target> {
+        let url = stored.wanted.sink.as_deref().and_then(|url| url.parse().ok());
+        url.map(|url| self.ways.target(name, url, stored.trust.clone()))
+    }
+
+    /// The same, if `after` goes elsewhere than `before`, or stands on something else.
+    fn new_target(&self, name: &str, before: &Stored, after: &Stored) -> Option<Target> {
+        let is_other = after.wanted.sink != before.wanted.sink || after.trust != before.trust;
+        if is_other { self.target(name, after) } else { None }
+    }
+
+    fn signs(&self, name: &str) -> Signs {
+        if self.is_of_the_shop(name) { Signs::ByName } else { Signs::ByKey }
+    }
+
+    fn signing(&self, name: &str, trust: Trust) -> Trust {
+        trust.signing(self.signs(name), &self.environment.ids, self.environment.clock.now())
+    }
+
+    /// The subscription `name` as whoever changed it may see it: with its secret, if that is another one than `before`.
+    fn show_made(&self, name: &str, before: Option<&Entry>) -> Result<Subscription, RegisterError> {
+        let entry = self.entries().get(name).cloned().ok_or(EngineError::Closed)?;
+        let trust = &entry.stored.trust;
+        let is_new = !before.is_some_and(|before| trust.has_key_of(&before.stored.trust)) && self.signs(name) == Signs::ByKey;
+        let now = self.environment.clock.now();
+        let secret = trust.secrets(&self.keyring, name, now).first().filter(|_| is_new).map(Secret::to_text);
+        Ok(Subscription { secret, ..entry.show(name, now) })
     }
 
     fn start(&self, name: &str, stored: Stored, version: i64, target: Option<Target>) {
@@ -380,9 +491,10 @@ impl Subscriptions {
 }
 
 impl Entry {
-    fn show(&self, name: &str) -> Subscription {
+    fn show(&self, name: &str, now: Timestamp) -> Subscription {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Subscription { name: name.to_owned(), wanted: self.stored.wanted.clone(), status, etag: self.etag() }
+        let (wanted, security) = (self.stored.wanted.clone(), self.stored.trust.show(now));
+        Subscription { name: name.to_owned(), wanted, status, security, secret: None, etag: self.etag() }
     }
 
     /// A subscription that was removed and made again has another tag.
@@ -398,4 +510,12 @@ fn check_version(name: &str, entry: Option<&Entry>, expected: Expected<'_>) -> R
         (Some(_), Expected::Nothing) | (None, Expected::OneOf(_)) => false,
     };
     if is_expected { Ok(()) } else { Err(RegisterError::OtherVersion(name.to_owned())) }
+}
+
+/// A subscription that the log waits for can stop the shop: an outsider's never is one.
+fn check_required(wanted: &Wanted, trust: &Trust) -> Result<(), Invalid> {
+    if wanted.required == Some(true) && trust.token.is_some() {
+        return Err(wanted::invalid("required", "cannot be true for the subscription of an outsider"));
+    }
+    Ok(())
 }

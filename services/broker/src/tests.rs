@@ -16,6 +16,7 @@ use crate::{
     engine::memory::{Memory, MemoryDisk},
     publish::PublishRights,
     retention::Limits,
+    sink::{networks::Networks, outward::Rules},
 };
 
 /// From publishing to a subscriber.
@@ -88,7 +89,12 @@ pub(crate) fn keyring() -> Keyring {
 
 pub(crate) fn settings() -> Settings {
     let rights = PublishRights::none().allow("tester", [TYPE]).allow("other", ["cascade.Foreign.v1"]);
-    Settings { keyring: keyring(), rights, retention: Limits::default() }
+    Settings {
+        keyring: keyring(),
+        rights,
+        retention: Limits::default(),
+        sinks: Rules::new(Networks::default(), None, "shop.example").unwrap(),
+    }
 }
 
 /// A broker with its routes.

@@ -27,6 +27,7 @@ const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
             "retention",
             "sink",
             "subscriptions",
+            "tokens",
             "verdict",
             "wire",
         ],
@@ -45,9 +46,7 @@ const SHOP_NOUNS: &[&str] =
     &["basket", "cart", "catalogue", "courier", "customer", "delivery", "order", "payment", "price", "product", "refund", "shop", "worker"];
 
 /// Names in the kit that have a word of the shop in them and mean something else.
-const NOT_OF_THE_SHOP: &[(&str, &str)] = &[
-    ("RefundBeforeClear", "a fault that the simulation plants in a service"),
-];
+const NOT_OF_THE_SHOP: &[(&str, &str)] = &[("RefundBeforeClear", "a fault that the simulation plants in a service")];
 
 /// Functions in which a test may sleep: they wait for a named condition, or say why time itself is what the test needs.
 const MAY_SLEEP: &[&str] = &["eventually", "wait_until", "let_time_pass"];

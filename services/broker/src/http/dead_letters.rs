@@ -4,12 +4,9 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State};
 use http::StatusCode;
-use kit::{
-    Position, Problem,
-    http::{Caller, Params},
-};
+use kit::{Position, Problem, http::Params};
 
-use super::{List, engine_problem, operate_problem, operators_only};
+use super::{List, caller::Caller, engine_problem, may_operate, operate_problem};
 use crate::{Shared, dispatcher::Decision, lanes::DeadLetter};
 
 pub(super) async fn list_dead_letters(
@@ -17,7 +14,7 @@ pub(super) async fn list_dead_letters(
     caller: Caller,
     Params(name): Params<String>,
 ) -> Result<Json<List<DeadLetter>>, Problem> {
-    operators_only(&caller)?;
+    may_operate(&caller, &name)?;
     shared.subscriptions.get(&name).ok_or_else(|| Problem::not_found("no such subscription"))?;
     let items = shared.subscriptions.dead_letters(&name).await.map_err(|error| engine_problem(&error))?;
     Ok(Json(List { items }))
@@ -28,7 +25,7 @@ pub(super) async fn redrive(
     caller: Caller,
     Params((name, position)): Params<(String, i64)>,
 ) -> Result<StatusCode, Problem> {
-    operators_only(&caller)?;
+    may_operate(&caller, &name)?;
     decide(&shared, &name, Decision::Redrive, position).await
 }
 
@@ -37,7 +34,7 @@ pub(super) async fn discard(
     caller: Caller,
     Params((name, position)): Params<(String, i64)>,
 ) -> Result<StatusCode, Problem> {
-    operators_only(&caller)?;
+    may_operate(&caller, &name)?;
     decide(&shared, &name, Decision::Discard, position).await
 }
 

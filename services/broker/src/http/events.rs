@@ -4,13 +4,16 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
 use kit::{
-    EventId, Position, Problem, Recorded,
+    Envelope, EventId, Position, Problem, Recorded,
     envelope::ATTRIBUTE_BYTES_MAX,
-    http::{Caller, Gate, Params, Query, identity::GateOf},
+    http::{Gate, Params, Query, identity::GateOf},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{engine_problem, no_store};
+use super::{
+    caller::{Caller, missing_scope},
+    engine_problem, no_store,
+};
 use crate::{
     Shared,
     engine::{Scope, weigh},
@@ -119,6 +122,10 @@ impl Reader<'_> {
         let (after, limit) = (query.after.unwrap_or(Position::START).max(Position::START), page_size(query.limit)?);
         let types = query.types.as_deref().map(types).transpose()?;
         let scope = match (&query.subject, self.caller) {
+            (subject, Caller::Outsider(grant)) => {
+                grant.scopes.may_read().map_err(|missing| missing_scope(&missing))?;
+                subject.as_deref().map_or(Scope::All, Scope::Subject)
+            }
             (Some(subject), _) => {
                 self.check_subject(subject, query.share.as_deref()).await?;
                 Scope::Subject(subject)
@@ -131,12 +138,14 @@ impl Reader<'_> {
         self.page(scope, types.as_ref(), after, limit).await
     }
 
-    /// The events of `scope` that have one of `types`. What has another type is looked through up to a limit; then the page ends early.
+    /// The events of `scope` that have one of `types` and may be seen. What is not shown is looked through up to a limit; then the page
+    /// ends early.
     async fn page(&self, scope: Scope<'_>, types: Option<&BTreeSet<&str>>, mut after: Position, limit: usize) -> Result<Page, Problem> {
         let (mut items, mut bytes, mut scanned) = (Vec::new(), 0, 0);
         while scanned < SCAN_EVENTS_MAX && bytes < PAGE_BYTES_MAX {
             // One more than is shown tells whether there is more.
-            let wanted = if types.is_some() { PAGE_MAX } else { limit + 1 - items.len() };
+            let is_filtered = types.is_some() || matches!(self.caller, Caller::Outsider(_));
+            let wanted = if is_filtered { PAGE_MAX } else { limit + 1 - items.len() };
             let page = self.shared.engine.read_scope(scope, after, wanted).await.map_err(|error| engine_problem(&error))?;
             if page.is_empty() {
                 return Ok(Page { items, next: None });
@@ -147,7 +156,7 @@ impl Reader<'_> {
                 }
                 scanned += 1;
                 after = recorded.position;
-                if types.is_none_or(|types| types.contains(recorded.event.ty.as_str())) {
+                if types.is_none_or(|types| types.contains(recorded.event.ty.as_str())) && self.is_granted(&recorded.event) {
                     bytes += weigh(&recorded.event);
                     items.push(recorded);
                 }
@@ -169,18 +178,28 @@ impl Reader<'_> {
         if may_read { Ok(()) } else { Err(Problem::not_found("no such subject")) }
     }
 
+    /// Whether an outsider's token covers `event`; for others what they read decides that.
+    fn is_granted(&self, event: &Envelope) -> bool {
+        match self.caller {
+            Caller::Outsider(grant) => grant.scopes.read.as_ref().is_some_and(|read| read.shows(event)),
+            Caller::Anonymous | Caller::Guest(_) | Caller::Service(_) | Caller::Operator => true,
+        }
+    }
+
     /// Whether the caller may ask for single events.
     fn check_named(&self, share: Option<&str>) -> Result<(), Problem> {
         match self.caller {
             Caller::Anonymous if share.is_none() => Err(Problem::unauthorized()),
             Caller::Service(_) => Err(services_subscribe()),
+            Caller::Outsider(grant) => grant.scopes.may_read().map(|_| ()).map_err(|missing| missing_scope(&missing)),
             Caller::Operator | Caller::Guest(_) | Caller::Anonymous => Ok(()),
         }
     }
 
     /// An event, if it is there and the caller may see it.
     fn show(&self, found: Option<Recorded>, share: Option<&str>) -> Result<Recorded, Problem> {
-        let may_read = |event: &kit::Envelope| match &event.subject {
+        let may_read = |event: &Envelope| match &event.subject {
+            _ if matches!(self.caller, Caller::Outsider(_)) => self.is_granted(event),
             Some(subject) => self.caller.may_read(self.gate, event.owner.as_deref(), subject, share),
             // There is no subject that could have been shared.
             None => self.caller.may_read(self.gate, event.owner.as_deref(), "", None),

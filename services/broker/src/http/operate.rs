@@ -5,12 +5,12 @@ use std::sync::Arc;
 use axum::{Json, extract::State, response::Response};
 use kit::{
     Position, Problem,
-    http::{Body, Caller, Params},
+    http::{Body, Params},
 };
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{no_store, operate_problem, operators_only, subscriptions};
+use super::{caller::Caller, may_operate, no_store, operate_problem, subscriptions};
 use crate::{
     Shared,
     subscriptions::wanted::{Fields, Start, invalid},
@@ -25,7 +25,7 @@ pub(super) async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, Pa
 }
 
 async fn set_paused(shared: &Shared, caller: &Caller, name: &str, is_paused: bool) -> Result<Response, Problem> {
-    operators_only(caller)?;
+    may_operate(caller, name)?;
     shared.subscriptions.pause(name, is_paused).await.map_err(|error| operate_problem(&error))?;
     shared.subscriptions.get(name).map(subscriptions::show).ok_or_else(subscriptions::unknown)
 }
@@ -48,7 +48,7 @@ pub(super) async fn seek(
     Params(name): Params<String>,
     body: Body<Value>,
 ) -> Result<Response, Problem> {
-    operators_only(&caller)?;
+    may_operate(&caller, &name)?;
     let Value::Object(map) = body.value else { return Err(Problem::unprocessable("invalid_body", "the body must be a JSON object")) };
     let mut fields = Fields(map);
     let read = (|| {

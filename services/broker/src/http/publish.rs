@@ -11,12 +11,15 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kit::{
     Envelope, Position, Problem,
     envelope::{BATCH_JSON, EVENT_BYTES_MAX, EVENT_JSON},
-    http::{Caller, extract::read_bytes},
+    http::extract::read_bytes,
 };
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::disk_full;
+use super::{
+    caller::{Caller, missing_scope},
+    disk_full,
+};
 use crate::{
     Shared,
     engine::{AppendError, Refusal},
@@ -102,11 +105,12 @@ pub(super) async fn limits() -> Response {
 const ACCEPT_POST: &str = "application/cloudevents+json, application/cloudevents-batch+json, application/json";
 
 pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, Problem> {
-    let service = match caller {
-        Caller::Service(name) => name,
+    match &caller {
+        Caller::Service(_) => {}
+        Caller::Outsider(grant) => grant.scopes.may_publish_any().map(drop).map_err(|missing| missing_scope(&missing))?,
         Caller::Anonymous | Caller::Guest(_) => return Err(Problem::unauthorized()),
         Caller::Operator => return Err(Problem::forbidden("events are published by services only")),
-    };
+    }
     let mode = Mode::of(request.headers())?;
     let _room = shared.bodies.room(request.headers())?;
     let headers = request.headers().clone();
@@ -116,7 +120,7 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, r
     let mut refused = None;
     for (index, raw) in content.events.iter().enumerate() {
         let place = Place { mode, index };
-        match event::parse(raw.get(), place).and_then(|event| may_publish(&shared, &service, event, place)) {
+        match event::parse(raw.get(), place).and_then(|event| may_publish(&shared, &caller, event, place)) {
             Ok(event) => events.push(event),
             Err(problem) => {
                 refused = Some(problem.landed(index));
@@ -136,11 +140,20 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, r
     Ok((StatusCode::ACCEPTED, Json(Published { results })).into_response())
 }
 
-fn may_publish(shared: &Shared, service: &str, event: Envelope, place: Place) -> Result<Envelope, Problem> {
-    match shared.rights.check(service, &event) {
+fn may_publish(shared: &Shared, caller: &Caller, event: Envelope, place: Place) -> Result<Envelope, Problem> {
+    let checked = match caller {
+        Caller::Service(service) => shared.rights.check(service, &event),
+        Caller::Outsider(grant) => match grant.scopes.may_publish(&event) {
+            Ok(()) => shared.rights.check_outsider(&event),
+            Err(missing) => return Err(place.blame(missing_scope(&missing), missing.field)),
+        },
+        Caller::Anonymous | Caller::Guest(_) | Caller::Operator => return Err(Problem::forbidden("events are published by services only")),
+    };
+    match checked {
         Ok(()) => Ok(event),
         Err(error @ NotAllowed::ForeignSource { .. }) => Err(place.blame(Problem::forbidden(error.to_string()), Some("source"))),
         Err(error @ NotAllowed::ForeignType { .. }) => Err(place.blame(Problem::forbidden(error.to_string()), Some("type"))),
+        Err(error @ NotAllowed::Reserved { attribute, .. }) => Err(place.blame(Problem::forbidden(error.to_string()), Some(attribute))),
         Err(error @ NotAllowed::UnknownType { .. }) => {
             Err(place.blame(Problem::unprocessable("unknown_event_type", error.to_string()), Some("type")))
         }

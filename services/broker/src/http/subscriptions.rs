@@ -11,19 +11,24 @@ use http::{HeaderMap, HeaderName, StatusCode, header};
 use kit::{
     Problem,
     http::{
-        Body, Caller, Params,
+        Body, Params,
         extract::{parse_json, read_bytes},
     },
 };
 use serde_json::Value;
 
-use super::{List, engine_problem, operators_only};
+use super::{
+    List, body_or_nothing,
+    caller::{Caller, missing_scope},
+    engine_problem, operators_only,
+};
 use crate::{
     Shared,
     subscriptions::{
-        Expected, RegisterError, Subscription,
-        wanted::{Invalid, Wanted},
+        By, Expected, NotAdmitted, RegisterError, RotateError, Subscription,
+        wanted::{Fields, Invalid, Wanted},
     },
+    tokens,
 };
 
 /// The media type of a JSON merge patch (RFC 7396, section 4).
@@ -32,8 +37,14 @@ const MERGE_PATCH_JSON: &str = "application/merge-patch+json";
 const TAGS_MAX: usize = 16;
 
 pub(super) async fn list_subscriptions(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<List<Subscription>>, Problem> {
-    operators_only(&caller)?;
-    Ok(Json(List { items: shared.subscriptions.list() }))
+    let items = shared.subscriptions.list();
+    let Caller::Outsider(grant) = &caller else {
+        operators_only(&caller)?;
+        return Ok(Json(List { items }));
+    };
+    // An outsider sees the subscriptions that are theirs, as if there were no others.
+    let is_theirs = |one: &Subscription| grant.scopes.may_own(&one.name).is_ok() || grant.scopes.may_operate(&one.name).is_ok();
+    Ok(Json(List { items: items.into_iter().filter(is_theirs).collect() }))
 }
 
 pub(super) async fn get_subscription(
@@ -41,7 +52,10 @@ pub(super) async fn get_subscription(
     caller: Caller,
     Params(name): Params<String>,
 ) -> Result<Response, Problem> {
-    owner_only(&caller, &name)?;
+    match &caller {
+        Caller::Outsider(grant) if grant.scopes.may_operate(&name).is_ok() => {}
+        _ => drop(owner(&shared, caller, &name)?),
+    }
     shared.subscriptions.get(&name).map(show).ok_or_else(unknown)
 }
 
@@ -52,14 +66,15 @@ pub(super) async fn put_subscription(
     headers: HeaderMap,
     body: Body<Value>,
 ) -> Result<Response, Problem> {
-    owner_only(&caller, &name)?;
+    let may_require = may_require(&shared, &caller);
+    let by = owner(&shared, caller, &name)?;
     let wanted = Wanted::parse(body.value).map_err(|error| invalid_problem("invalid_subscription", &error))?;
     if wanted.sink.is_none() {
         return Err(Problem::unprocessable("invalid_subscription", "`sink` must be a URL").field("sink"));
     }
-    may_require(&shared, &caller, wanted.required)?;
+    check_required(may_require, wanted.required)?;
     let condition = Condition::read(&headers)?;
-    let registered = shared.subscriptions.register(&name, wanted, None, condition.expected()).await;
+    let registered = shared.subscriptions.register(&name, wanted, by, condition.expected()).await;
     registered.map(show).map_err(|error| register_problem(&error))
 }
 
@@ -69,7 +84,8 @@ pub(super) async fn patch_subscription(
     Params(name): Params<String>,
     request: Request,
 ) -> Result<Response, Problem> {
-    owner_only(&caller, &name)?;
+    let may_require = may_require(&shared, &caller);
+    let by = owner(&shared, caller, &name)?;
     let condition = Condition::read(request.headers())?;
     let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !matches!(media.split(';').next().unwrap_or_default().trim(), MERGE_PATCH_JSON | "application/json") {
@@ -77,13 +93,13 @@ pub(super) async fn patch_subscription(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
     }
     let patch: Value = parse_json(&read_bytes(request, &()).await?)?;
-    may_require(&shared, &caller, patch.get("required").and_then(Value::as_bool))?;
+    check_required(may_require, patch.get("required").and_then(Value::as_bool))?;
     if condition == Condition::None {
         // A patch means a change of what its sender saw; who saw something else would undo another's change.
         let detail = "a patch must say what it changes: `If-Match` with the `ETag` of the subscription";
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
     }
-    let patched = shared.subscriptions.patch(&name, &patch, condition.expected()).await;
+    let patched = shared.subscriptions.patch(&name, &patch, by, condition.expected()).await;
     patched.map(show).map_err(|error| register_problem(&error))
 }
 
@@ -93,7 +109,7 @@ pub(super) async fn delete_subscription(
     Params(name): Params<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    owner_only(&caller, &name)?;
+    owner(&shared, caller, &name)?;
     let condition = Condition::read(&headers)?;
     let removed = shared.subscriptions.remove(&name, condition.expected()).await;
     removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| register_problem(&error))
@@ -103,24 +119,60 @@ pub(super) fn show(subscription: Subscription) -> Response {
     ([(header::ETAG, subscription.etag.clone()), (header::CACHE_CONTROL, String::from("no-store"))], Json(subscription)).into_response()
 }
 
-/// A service looks after its own subscription, operators after all of them.
-fn owner_only(caller: &Caller, name: &str) -> Result<(), Problem> {
+pub(super) async fn rotate_secret(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Params(name): Params<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    owner(&shared, caller, &name)?;
+    let Value::Object(map) = body_or_nothing(request).await? else {
+        return Err(Problem::unprocessable("invalid_body", "the body must be a JSON object"));
+    };
+    let mut fields = Fields(map);
+    let grace = tokens::grace(&mut fields).and_then(|grace| fields.finish().map(|()| grace));
+    let grace = grace.map_err(|error| invalid_problem("invalid_rotation", &error))?;
+    let rotated = shared.subscriptions.rotate_secret(&name, grace).await;
+    rotated.map(show).map_err(|error| match &error {
+        RotateError::OfTheShop(_) => Problem::conflict("derived_secret", error.to_string()),
+        RotateError::Register(error) => register_problem(error),
+    })
+}
+
+/// A service looks after its own subscription, an outsider after those that their token names, operators after all of them.
+fn owner(shared: &Shared, caller: Caller, name: &str) -> Result<By, Problem> {
     match caller {
-        Caller::Operator => Ok(()),
-        Caller::Service(service) if service == name => Ok(()),
+        Caller::Operator => Ok(By::Shop),
+        Caller::Service(service) if service == name => Ok(By::Shop),
         Caller::Service(_) => Err(Problem::forbidden("a service looks after its own subscription only")),
+        Caller::Outsider(_) if shared.subscriptions.is_of_the_shop(name) => {
+            Err(Problem::forbidden("a service of the shop looks after its subscription itself"))
+        }
+        Caller::Outsider(grant) => match grant.scopes.may_own(name) {
+            Ok(()) => Ok(By::Outsider(Arc::unwrap_or_clone(grant))),
+            Err(missing) => Err(missing_scope(&missing)),
+        },
         Caller::Anonymous | Caller::Guest(_) => Err(Problem::unauthorized()),
     }
 }
 
-/// A subscription that the log waits for can stop the shop: outsiders may not have one.
-fn may_require(shared: &Shared, caller: &Caller, required: Option<bool>) -> Result<(), Problem> {
-    let may = match caller {
-        Caller::Operator => true,
-        Caller::Service(service) => shared.subscriptions.is_of_the_shop(service),
-        Caller::Anonymous | Caller::Guest(_) => false,
-    };
-    if may || required != Some(true) {
+/// Whether the caller's subscription may be one that the log waits for: such a one can stop the shop.
+fn may_require(shared: &Shared, caller: &Caller) -> Required {
+    match caller {
+        Caller::Operator => Required::Allowed,
+        Caller::Service(service) if shared.subscriptions.is_of_the_shop(service) => Required::Allowed,
+        Caller::Service(_) | Caller::Outsider(_) | Caller::Anonymous | Caller::Guest(_) => Required::Refused,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Required {
+    Allowed,
+    Refused,
+}
+
+fn check_required(may_require: Required, required: Option<bool>) -> Result<(), Problem> {
+    if may_require == Required::Allowed || required != Some(true) {
         Ok(())
     } else {
         Err(Problem::forbidden("only services of the shop may be required").field("required"))
@@ -172,6 +224,9 @@ pub(super) fn invalid_problem(code: &'static str, error: &Invalid) -> Problem {
 fn register_problem(error: &RegisterError) -> Problem {
     match error {
         RegisterError::Invalid(error) => invalid_problem("invalid_subscription", error),
+        RegisterError::NotAdmitted(NotAdmitted::Place(_)) => Problem::unprocessable("sink_not_allowed", error.to_string()).field("sink"),
+        RegisterError::NotAdmitted(NotAdmitted::Consent(_)) => Problem::unprocessable("consent_refused", error.to_string()).field("sink"),
+        RegisterError::NotAdmitted(NotAdmitted::Scope(missing)) => missing_scope(missing),
         RegisterError::RevisionTaken { .. } => Problem::conflict("revision_taken", error.to_string()).field("revision"),
         RegisterError::Unknown(_) => unknown(),
         RegisterError::OtherVersion(_) => Problem::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", error.to_string()),

@@ -71,6 +71,8 @@ pub(super) enum Shows {
     Own,
     /// One subject's.
     Subject,
+    /// What a token covers, of one subject or of all.
+    Granted,
 }
 
 /// Why a stream ends.
@@ -114,6 +116,7 @@ impl Notice {
     pub(super) fn welcome(view: &View, start: Start, heartbeat: Duration, ends_at: Timestamp) -> Self {
         let (shows, subject) = match view {
             View::All => (Shows::All, None),
+            View::Granted { subject, .. } => (Shows::Granted, subject.clone()),
             View::Own { .. } => (Shows::Own, None),
             View::Subject { subject, .. } => (Shows::Subject, Some(subject.clone())),
         };

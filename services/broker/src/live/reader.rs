@@ -145,7 +145,8 @@ enum RowName {
 impl RowName {
     fn of(view: &View) -> Self {
         match view {
-            View::All => Self::All,
+            View::All | View::Granted { subject: None, .. } => Self::All,
+            View::Granted { subject: Some(subject), .. } => Self::Subject(subject.clone()),
             View::Own { owner } => Self::Owner(owner.clone()),
             View::Subject { subject, .. } => Self::Subject(subject.clone()),
         }

@@ -1,13 +1,14 @@
 //! What a caller may see.
 
-use kit::{
-    Position, Problem, Recorded,
-    http::{Caller, Gate},
-};
+use kit::{Position, Problem, Recorded, http::Gate};
 
 use crate::{
     engine::{LogEngine, Scope},
-    http::engine_problem,
+    http::{
+        caller::{Caller, missing_scope},
+        engine_problem,
+    },
+    tokens::scopes::Read,
 };
 
 /// What a stream shows.
@@ -15,6 +16,13 @@ use crate::{
 pub(super) enum View {
     /// Everything, to an operator.
     All,
+    /// What an outsider's token covers, of one subject or of all.
+    Granted {
+        /// What it covers.
+        read: Read,
+        /// The subject.
+        subject: Option<String>,
+    },
     /// All events of one owner.
     Own {
         /// Whose.
@@ -38,12 +46,16 @@ impl View {
         subject: Option<String>,
         share: Option<&str>,
     ) -> Result<Self, Problem> {
+        if let Caller::Outsider(grant) = caller {
+            let read = grant.scopes.may_read().map_err(|missing| missing_scope(&missing))?.clone();
+            return Ok(Self::Granted { read, subject });
+        }
         let Some(subject) = subject else {
             return match caller {
                 Caller::Operator => Ok(Self::All),
                 Caller::Guest(owner) => Ok(Self::Own { owner: owner.clone() }),
                 Caller::Anonymous => Err(Problem::unauthorized()),
-                Caller::Service(_) => Err(Problem::forbidden("services get events by subscribing")),
+                Caller::Service(_) | Caller::Outsider(_) => Err(Problem::forbidden("services get events by subscribing")),
             };
         };
         if caller.may_read(gate, None, &subject, share) {
@@ -63,15 +75,16 @@ impl View {
     /// Where a stream begins that nobody has seen anything of: with the first event of a subject, with what comes after `last` else.
     pub(super) fn fresh_start(&self, last: Position) -> Position {
         match self {
-            Self::Subject { .. } => Position::START,
-            Self::All | Self::Own { .. } => last,
+            Self::Subject { .. } | Self::Granted { subject: Some(_), .. } => Position::START,
+            Self::All | Self::Own { .. } | Self::Granted { subject: None, .. } => last,
         }
     }
 
     /// Which events of the log concern it, by an index.
     pub(super) fn scope(&self) -> Scope<'_> {
         match self {
-            Self::All => Scope::All,
+            Self::All | Self::Granted { subject: None, .. } => Scope::All,
+            Self::Granted { subject: Some(subject), .. } => Scope::Subject(subject),
             Self::Own { owner } => Scope::Owner(owner),
             Self::Subject { subject, .. } => Scope::Subject(subject),
         }
@@ -81,6 +94,7 @@ impl View {
     pub(super) fn shows(&self, recorded: &Recorded) -> bool {
         let is_theirs = match self {
             Self::Subject { only_of: Some(owner), .. } => recorded.event.owner.as_ref() == Some(owner),
+            Self::Granted { read, .. } => read.shows(&recorded.event),
             Self::All | Self::Own { .. } | Self::Subject { only_of: None, .. } => true,
         };
         is_theirs && self.scope().contains(&recorded.event)

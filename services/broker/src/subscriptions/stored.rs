@@ -3,7 +3,7 @@
 use kit::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::wanted::Wanted;
+use super::{trust::Trust, wanted::Wanted};
 use crate::filters::Selection;
 
 /// How many earlier selections are kept at most.
@@ -21,6 +21,9 @@ pub(crate) struct Stored {
     /// What was asked for before, in the order of positions.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     earlier: Vec<Earlier>,
+    /// What its deliveries stand on.
+    #[serde(default, skip_serializing_if = "Trust::is_default")]
+    pub(crate) trust: Trust,
     /// When it was made; zero for those made before this was kept.
     #[serde(default = "unknown_time")]
     pub(crate) created_at: Timestamp,
@@ -49,7 +52,7 @@ fn unknown_time() -> Timestamp {
 impl Stored {
     /// A subscription that is made at `now`.
     pub(crate) fn new(wanted: Wanted, now: Timestamp) -> Self {
-        Self { wanted, declared: None, earlier: Vec::new(), created_at: now, is_removed: false }
+        Self { wanted, declared: None, earlier: Vec::new(), trust: Trust::default(), created_at: now, is_removed: false }
     }
 
     /// What the subscriber itself asked for last.
@@ -78,6 +81,11 @@ impl Stored {
     pub(crate) fn moved(&self, sink: Option<String>) -> Self {
         let declared = self.declared.as_ref().map(|declared| Box::new(Wanted { sink: sink.clone(), ..(**declared).clone() }));
         Self { wanted: Wanted { sink, ..self.wanted.clone() }, declared, ..self.clone() }
+    }
+
+    /// This, when its deliveries stand on `trust`.
+    pub(crate) fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// This, when it is being removed.

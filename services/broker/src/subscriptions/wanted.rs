@@ -55,6 +55,9 @@ pub struct Wanted {
     /// How often and when a delivery that fails is tried again.
     #[serde(default)]
     pub retry: Retry,
+    /// Whether the sink must be asked if it agrees to be sent events. Outsiders' sinks on the internet always are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<bool>,
     /// What happens to a lane whose event is given up.
     #[serde(default)]
     pub on_exhausted: OnExhausted,
@@ -163,6 +166,7 @@ impl Wanted {
             revision: fields.take("revision")?.ok_or_else(|| invalid("revision", "must be there: a number that only rises"))?,
             required: fields.take("required")?,
             retry: fields.take("retry")?.unwrap_or_default(),
+            consent: fields.take("consent")?,
             on_exhausted: fields.take("on_exhausted")?.unwrap_or_default(),
         };
         fields.finish()?;
@@ -201,7 +205,7 @@ impl Wanted {
         let Some(sink) = &self.sink else { return Ok(None) };
         match sink.parse::<Uri>() {
             Ok(url) if sink.len() <= URL_BYTES_MAX && is_reachable(&url) => Ok(Some(url)),
-            _ => Err(invalid("sink", "must be a URL like http://host:port/path without a user name")),
+            _ => Err(invalid("sink", "must be a URL like http://host:port/path, or https, without a user name")),
         }
     }
 
@@ -265,7 +269,7 @@ fn check_range<T: PartialOrd + Copy + fmt::Display>(field: &str, value: T, range
 
 fn is_reachable(url: &Uri) -> bool {
     let is_plain = |authority: &str| !authority.contains('@');
-    url.scheme_str() == Some("http")
+    matches!(url.scheme_str(), Some("http" | "https"))
         && url.host().is_some_and(|host| !host.is_empty())
         && url.authority().is_some_and(|a| is_plain(a.as_str()))
 }
@@ -378,7 +382,9 @@ mod tests {
             (json!({"types": ["a"]}), "revision"),
             (with("revision", json!(0)), "revision"),
             (with("revision", json!("1")), "revision"),
-            (with("sink", json!("https://h/")), "sink"),
+            (with("sink", json!("ftp://h/")), "sink"),
+            (with("sink", json!("https://u:p@h/")), "sink"),
+            (with("consent", json!("yes")), "consent"),
             (with("sink", json!("http://u@h/")), "sink"),
             (with("sink", json!("/events")), "sink"),
             (with("sink", json!(format!("http://h/{}", "x".repeat(3_000)))), "sink"),

@@ -196,7 +196,7 @@ async fn a_service_registers_its_own_subscription_and_operators_see_it() {
         (Who::Guest("ann"), "tester", wanted.clone(), 401),
         (Who::Nobody, "tester", wanted.clone(), 401),
         (OPERATOR, "No-Name", wanted.clone(), 422),
-        (OPERATOR, "tester", json!({"sink": "https://h/", "types": [TYPE], "revision": 4}), 422),
+        (OPERATOR, "tester", json!({"sink": "ftp://h/", "types": [TYPE], "revision": 4}), 422),
         (OPERATOR, "tester", json!({"sink": "http://u@h/", "types": [TYPE], "revision": 4}), 422),
         (OPERATOR, "tester", json!({"sink": "/events", "types": [TYPE], "revision": 4}), 422),
         (OPERATOR, "tester", json!({"types": [TYPE], "revision": 4}), 422),

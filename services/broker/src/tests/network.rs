@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use super::{DEADLINE, TYPE, event, keyring, shop};
 use crate::{
     filters::Selection,
-    subscriptions::{Expected, wanted::Wanted},
+    subscriptions::{By, Expected, wanted::Wanted},
 };
 
 pub(super) async fn listen() -> (TcpListener, String) {
@@ -48,7 +48,7 @@ async fn a_subscriber_behind_a_url_gets_signed_batches_and_answers_for_each_even
     shop.broker.publisher().publish(&[event("/tester", "1", "a"), event("/tester", "2", "b")]).await.unwrap();
     let sink = Some(format!("http://{address}/events"));
     let wanted = Wanted { sink, selection: Selection::of_types([TYPE]), revision: 1, ..Wanted::default() };
-    shop.broker.shared.subscriptions.register("tester", wanted, None, Expected::Anything).await.unwrap();
+    shop.broker.shared.subscriptions.register("tester", wanted, By::Shop, Expected::Anything).await.unwrap();
     within(async {
         while shop.broker.subscription("tester").unwrap().status.floor.0 < 2 {
             let_time_pass(std::time::Duration::from_millis(5)).await;
@@ -97,7 +97,7 @@ async fn a_delivery_says_which_attempt_it_is_and_until_when_an_answer_counts_and
     let traced = Envelope { traceparent: Some(trace.into()), ..event("/tester", "1", "a") };
     shop.broker.publisher().publish(&[traced]).await.unwrap();
     let wanted = Wanted { sink: Some(format!("http://{address}/events")), revision: 1, ..Wanted::default() };
-    shop.broker.shared.subscriptions.register("tester", wanted, None, Expected::Anything).await.unwrap();
+    shop.broker.shared.subscriptions.register("tester", wanted, By::Shop, Expected::Anything).await.unwrap();
     let letter = within(async {
         loop {
             if let Some(letter) = shop.broker.shared.subscriptions.dead_letters("tester").await.unwrap().pop() {

@@ -18,7 +18,7 @@ use crate::{
     dispatcher::{Decision, State, Status},
     engine::LogEngine,
     lanes::{Counts, LetterState},
-    subscriptions::{Expected, wanted::Start},
+    subscriptions::{By, Expected, wanted::Start},
     tests::Shop,
 };
 
@@ -58,7 +58,7 @@ fn a_paused_subscription_gets_nothing_also_after_a_restart_and_what_it_asks_for_
         let_time_pass(Duration::from_secs(30)).await;
         assert_eq!((subscriber.total(), status(&broker).state), (1, State::Paused));
         let patch = json!({"filters": [{"exact": {"subject": "c"}}]});
-        broker.shared.subscriptions.patch("tester", &patch, Expected::Anything).await.unwrap();
+        broker.shared.subscriptions.patch("tester", &patch, By::Shop, Expected::Anything).await.unwrap();
         broker.shared.subscriptions.pause("tester", false).await.unwrap();
         subscriber.until(2).await;
         wait_until(|| status(&broker).floor == Position(3)).await;

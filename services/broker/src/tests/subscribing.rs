@@ -19,7 +19,7 @@ use crate::{
     Broker,
     engine::StatePut,
     keeping,
-    subscriptions::{Expected, RegisterError, wanted::Wanted},
+    subscriptions::{By, Expected, RegisterError, wanted::Wanted},
     tests::Shop,
 };
 
@@ -153,7 +153,7 @@ pub(super) async fn subscribe(broker: &Broker, subscriber: &std::sync::Arc<Subsc
     let mut json = json!({"revision": 1});
     json.as_object_mut().unwrap().extend(terms.as_object().unwrap().clone());
     let wanted = Wanted::parse(json).unwrap();
-    broker.shared.subscriptions.register("tester", wanted, Some(subscriber.clone()), Expected::Anything).await.map(drop)
+    broker.shared.subscriptions.register("tester", wanted, By::Handle(subscriber.clone()), Expected::Anything).await.map(drop)
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_subscription_gets_what_its_filters_choose_and_a_change_counts_for_what_is_r
         broker.publisher().publish(&[of("bad", "ann")]).await.unwrap();
         wait_until(|| broker.subscription("tester").unwrap().status.lanes_set_aside == 1).await;
         let patch = json!({"filters": [{"exact": {"owner": "bob"}}]});
-        broker.shared.subscriptions.patch("tester", &patch, Expected::Anything).await.unwrap();
+        broker.shared.subscriptions.patch("tester", &patch, By::Shop, Expected::Anything).await.unwrap();
         broker.publisher().publish(&[of("d", "ann"), of("e", "bob")]).await.unwrap();
         subscriber.until(3).await;
         *subscriber.temper.lock().unwrap() = Temper::Fine;
