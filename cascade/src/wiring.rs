@@ -59,7 +59,7 @@ impl<'a> Wiring<'a> {
         let settings = broker::Settings {
             keyring: self.keyring.clone(),
             rights: rights(),
-            retention: broker::retention::Limits::default(),
+            retention: self.settings.retention,
             sinks: Rules::new(Networks::default(), None, "localhost")?,
         };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
