@@ -25,11 +25,15 @@ mod instruction;
 /// When progress is saved.
 mod saving;
 
+/// What the log loses.
+mod release;
+
 /// How a subscription stands.
 mod status;
 
 pub(crate) use instruction::{ConfigureError, Decision, Instruction};
-pub use status::{LastError, State, Status};
+pub use release::Reset;
+pub use status::{Account, LastError, State, Status};
 
 use saving::Saving;
 
@@ -121,6 +125,10 @@ impl Dispatcher {
         }
         let page = match self.engine.read(run.lanes.read_head(), room).await {
             Ok(page) => page,
+            Err(EngineError::Trimmed { first }) => {
+                self.skip_to(run, first).await;
+                return true;
+            }
             Err(error) => {
                 self.pause(run, &error).await;
                 return true;

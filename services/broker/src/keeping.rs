@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     audit::{self, Books, Checkpoint},
+    dispatcher::Reset,
     engine::{EngineError, LogEngine, StateEntry, StatePut},
     lanes::{Changes, Counts, DeadLetter, LetterState, Saved},
     subscriptions::stored::Stored,
@@ -44,6 +45,8 @@ pub(crate) struct Cursor {
     pub(crate) checkpoint: Checkpoint,
     /// Nothing is delivered.
     pub(crate) is_paused: bool,
+    /// What was lost last.
+    pub(crate) reset: Option<Reset>,
     /// It is going to another place: what it has of the old one goes before anything else happens.
     pub(crate) seeking: Option<Seeking>,
 }
@@ -87,7 +90,8 @@ impl Keeping {
     }
 
     async fn load_rest(&mut self, engine: &dyn LogEngine) -> Result<Saved, EngineError> {
-        let mut saved = Saved { floor: self.cursor.floor, counts: self.cursor.counts, ..Saved::default() };
+        let Cursor { after, floor, counts, .. } = self.cursor;
+        let mut saved = Saved { after, floor, counts, ..Saved::default() };
         for entry in engine.state_list(&row_prefix(&self.name)).await? {
             saved.rows.push(parse(&entry)?);
             self.versions.insert(entry.key, entry.version);
@@ -111,7 +115,7 @@ impl Keeping {
 
     /// What an auditor needs beside the log.
     pub(crate) fn books(&self, saved: Saved) -> Books {
-        Books { after: self.cursor.after, checkpoint: self.cursor.checkpoint, saved }
+        Books { checkpoint: self.cursor.checkpoint, saved }
     }
 
     /// Puts `changes` as the engine takes them. What this gives must be saved in the order in which it was given.
@@ -124,6 +128,7 @@ impl Keeping {
             puts.extend(self.put(format!("{}{}", row_prefix(&self.name), lane.as_str()), row.as_ref().map(to_json)));
         }
         (self.cursor.floor, self.cursor.counts) = (changes.floor, changes.counts);
+        self.cursor.checkpoint.discarded += changes.forgotten;
         puts.extend(self.put(cursor_key(&self.name), Some(to_json(&self.cursor))));
         puts
     }
@@ -172,7 +177,7 @@ impl Keeping {
         self.cursor = Cursor { is_paused, sought_at: Some(seeking.at), ..Cursor::at(seeking.after) };
         let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
         engine.state_put(cursor.into_iter().collect()).await?;
-        Ok(Saved { floor: seeking.after, letters, ..Saved::default() })
+        Ok(Saved { after: seeking.after, floor: seeking.after, letters, ..Saved::default() })
     }
 
     fn put(&mut self, key: String, value: Option<String>) -> Option<StatePut> {

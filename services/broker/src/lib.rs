@@ -67,7 +67,7 @@ use filters::Selection;
 use http::publish::Bodies;
 use lanes::Counts;
 use publish::{InProcess, Inlet, PublishRights};
-use retention::{EverySubscription, Limits};
+use retention::Limits;
 use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 
 /// What a broker is told at its start.
@@ -92,7 +92,7 @@ struct Shared {
     inlet: Arc<Inlet>,
     /// Room for what is being published.
     bodies: Bodies,
-    subscriptions: Subscriptions,
+    subscriptions: Arc<Subscriptions>,
     rights: PublishRights,
     /// A permit for each WebSocket that may still be opened.
     sockets: Arc<Semaphore>,
@@ -120,10 +120,9 @@ impl Broker {
         lifecycle: &Lifecycle,
     ) -> Result<Self, EngineError> {
         let shop = settings.rights.services();
-        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle);
+        let subscriptions = Arc::new(Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle));
         subscriptions.resume().await?;
-        let holders = Arc::new(EverySubscription(engine.clone()));
-        let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
+        let valve = retention::start(engine.clone(), subscriptions.clone(), settings.retention, environment, lifecycle);
         Ok(Self {
             shared: Arc::new(Shared {
                 inlet: Arc::new(Inlet::new(engine.clone(), valve)),

@@ -26,6 +26,9 @@ pub mod wanted;
 /// A subscription as it is kept.
 pub(crate) mod stored;
 
+/// Who may still need events of the log.
+mod holding;
+
 use stored::Stored;
 use wanted::{Invalid, Start, Wanted, check_name};
 

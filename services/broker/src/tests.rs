@@ -30,6 +30,9 @@ mod subscribing;
 /// Pausing, seeking, deciding, and the books behind it.
 mod operating;
 
+/// What the log loses.
+mod losing;
+
 /// Real sockets.
 mod network;
 

@@ -29,6 +29,8 @@ pub(crate) enum Instruction {
     Decide { decision: Decision, positions: Vec<Position>, reply: oneshot::Sender<Result<usize, EngineError>> },
     /// Show the books, as they are saved, and what is asked for.
     Show { reply: oneshot::Sender<Result<(Stored, Books), EngineError>> },
+    /// Let the log lose its events up to here; answered by how far it may go.
+    Release { up_to: Position, reply: oneshot::Sender<Result<Position, EngineError>> },
     /// The subscription is gone: end, and save nothing any more.
     End,
 }
@@ -92,6 +94,11 @@ impl Dispatcher {
             Instruction::Show { reply } => {
                 let books = self.show_books(run).await;
                 drop(reply.send(books));
+            }
+            Instruction::Release { up_to, reply } => {
+                let released = self.release(run, up_to).await;
+                self.show(run, self.engine.tail().last());
+                drop(reply.send(released));
             }
             Instruction::End => {
                 run.saving.end().await;

@@ -3,6 +3,7 @@
 use kit::{Position, Timestamp};
 use serde::Serialize;
 
+use super::Reset;
 use crate::{
     keeping::Cursor,
     lanes::{Counts, Lanes, Words},
@@ -36,6 +37,8 @@ pub struct Status {
     pub dead_letters: usize,
     /// What became of the events that were read.
     pub counts: Account,
+    /// What the log lost last before it was taken.
+    pub reset: Option<Reset>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
     /// When the next retry or probe is due.
@@ -116,6 +119,7 @@ impl Status {
             lanes_parked: lanes.parked_count(),
             dead_letters: lanes.dead_letter_count(),
             counts,
+            reset: cursor.reset,
             last_error: None,
             next_attempt: lanes.next_wake(now).filter(|_| matches!(state, State::Active | State::Holding)),
         }
