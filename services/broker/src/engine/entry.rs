@@ -13,6 +13,12 @@ pub(crate) struct Entry {
     pub(crate) event: Arc<Envelope>,
     /// The same as JSON: what is kept.
     pub(crate) json: String,
+    /// The CRC-32 of that.
+    pub(crate) checksum: u32,
+    /// See [`weigh`].
+    pub(crate) weight: usize,
+    /// About how many bytes it takes on a disk, what leads to it included. Stored, as a sum.
+    pub(crate) disk_bytes: i64,
 }
 
 impl Entry {
@@ -20,11 +26,17 @@ impl Entry {
     pub(crate) fn new(event: Envelope) -> Result<Self, Refusal> {
         event.check().map_err(Refusal::Invalid)?;
         let too_large = || Refusal::TooLarge { id: event.id.to_string() };
-        let json = serde_json::to_string(&event).map_err(|_| too_large())?;
+        let weight = weigh(&event);
+        // It is about as long as it is heavy.
+        let mut json = Vec::with_capacity(weight);
+        serde_json::to_writer(&mut json, &event).map_err(|_| too_large())?;
+        let json = String::from_utf8(json).map_err(|_| too_large())?;
         if json.len() > EVENT_BYTES_MAX {
             return Err(too_large());
         }
-        Ok(Self { event: Arc::new(event), json })
+        // Here, since whoever publishes has more time than the one that writes.
+        let (checksum, disk_bytes) = (crc32fast::hash(json.as_bytes()), disk_bytes(&event, json.len()));
+        Ok(Self { event: Arc::new(event), json, checksum, weight, disk_bytes })
     }
 
     /// The entries for `events`, up to the first one that is refused.
@@ -48,11 +60,6 @@ impl Entry {
     /// Why it is refused when it does not say the same.
     pub(crate) fn contradiction(&self) -> Refusal {
         Refusal::OtherContent { source_name: self.event.source.clone(), id: self.event.id.to_string() }
-    }
-
-    /// About how many bytes it takes on a disk, what leads to it included. Stored, as a sum.
-    pub(crate) fn disk_bytes(&self) -> i64 {
-        disk_bytes(&self.event, self.json.len())
     }
 }
 

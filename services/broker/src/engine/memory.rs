@@ -13,7 +13,6 @@ use super::{
     StateEntry, StatePut,
     state::Held,
     tail::{self, Tail, TailSender},
-    weigh,
 };
 
 /// What is kept. It outlives the engines that are opened on it, as a disk does; clones are the same.
@@ -110,7 +109,7 @@ impl Memory {
             if !scope.contains(&row.entry.event) {
                 continue;
             }
-            bytes += weigh(&row.entry.event);
+            bytes += row.entry.weight;
             if bytes > READ_BYTES_MAX && !found.is_empty() {
                 break;
             }
@@ -168,7 +167,7 @@ impl Kept {
         let mark = Mark {
             position: self.last.position.next(),
             recorded_ms: now.as_ms().max(self.last.recorded_ms),
-            total: self.last.total + entry.disk_bytes(),
+            total: self.last.total + entry.disk_bytes,
         };
         self.last = mark;
         self.names.insert(name, mark.position);

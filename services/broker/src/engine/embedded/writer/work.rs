@@ -4,7 +4,7 @@ use kit::{Position, Recorded, Timestamp, store::StoreError};
 use rusqlite::Connection;
 
 use super::super::store::{Mark, events, state};
-use crate::engine::{AppendError, Appended, EngineError, Entry, Fence, Lease, LeaseRequest, StatePut, state::Held, weigh};
+use crate::engine::{AppendError, Appended, EngineError, Entry, Fence, Lease, LeaseRequest, StatePut, state::Held};
 
 /// How many events one transaction trims, about: more would keep appends waiting.
 const TRIM_EVENTS: u16 = 128;
@@ -72,7 +72,7 @@ fn append(db: &Connection, rows: &[Entry], written: &mut Written) -> Result<Resu
     for row in rows {
         if let Some(place) = events::insert(db, written.last, row, written.now)? {
             written.last = place;
-            written.news.push((Recorded { position: place.position, event: row.event.clone() }, weigh(&row.event)));
+            written.news.push((Recorded { position: place.position, event: row.event.clone() }, row.weight));
             landed.push(Appended { position: place.position, is_duplicate: false });
             continue;
         }
