@@ -31,9 +31,9 @@ mod release;
 /// How a subscription stands.
 mod status;
 
-pub(crate) use instruction::{ConfigureError, Decision, Instruction};
+pub(crate) use instruction::{ConfigureError, Decision, Instruction, Look};
 pub use release::Reset;
-pub use status::{Account, LastError, State, Status};
+pub use status::{Account, LastError, Oldest, State, Status};
 
 use saving::Saving;
 
@@ -253,10 +253,13 @@ impl Dispatcher {
     }
 
     fn show(&self, run: &Run, last: Position) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = self.status_now(run, last);
+    }
+
+    fn status_now(&self, run: &Run, last: Position) -> Status {
         let now = self.environment.clock.now();
         let status = Status::of(&run.lanes, run.keeping.cursor(), self.target.is_some(), (now, last));
-        let status = Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status }
     }
 }
 

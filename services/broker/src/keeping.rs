@@ -243,11 +243,6 @@ pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), Eng
     Ok(())
 }
 
-/// The dead letters of the subscription `name`, as they are saved.
-pub(crate) async fn dead_letters(engine: &dyn LogEngine, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-    engine.state_list(&letter_prefix(name)).await?.iter().map(parse).collect()
-}
-
 /// One dead letter, as it is saved.
 pub(crate) async fn dead_letter(engine: &dyn LogEngine, name: &str, position: Position) -> Result<Option<DeadLetter>, EngineError> {
     engine.state_get(&letter_key(name, position)).await?.map(|entry| parse(&entry)).transpose()

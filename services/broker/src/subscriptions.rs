@@ -6,17 +6,15 @@ use std::{
 };
 
 use http::Uri;
-use kit::{Environment, Lifecycle, Position, http::client::Client, security::Keyring, transport::Sink};
+use kit::{Environment, Lifecycle, http::client::Client, security::Keyring, transport::Sink};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    audit::{self, AuditError},
-    dispatcher::{ConfigureError, Decision, Dispatcher, Instruction, Status},
+    dispatcher::{ConfigureError, Dispatcher, Instruction, Status},
     engine::{EngineError, LogEngine},
     keeping::{self, Cursor},
-    lanes::{Counts, DeadLetter},
     sink::{HttpSink, Target},
 };
 
@@ -26,11 +24,22 @@ pub mod wanted;
 /// A subscription as it is kept.
 pub(crate) mod stored;
 
+/// Pausing, seeking, auditing, and how a subscription stands in full.
+mod operating;
+
+/// Dead letters: looking at them, deciding on them.
+pub(crate) mod letters;
+
+/// Why an event did or did not arrive.
+pub(crate) mod arrivals;
+
 /// Who may still need events of the log.
 mod holding;
 
+pub(crate) use operating::OperateError;
+
 use stored::Stored;
-use wanted::{Invalid, Start, Wanted, check_name};
+use wanted::{Invalid, Wanted, check_name};
 
 /// The most subscriptions.
 const SUBSCRIPTIONS_MAX: usize = 256;
@@ -90,17 +99,6 @@ pub enum RegisterError {
     #[error("there are {SUBSCRIPTIONS_MAX} subscriptions already")]
     TooMany,
     /// The engine cannot keep it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
-/// Why nothing was done with a subscription.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum OperateError {
-    /// There is no subscription of this name.
-    #[error("there is no subscription `{0}`")]
-    Unknown(String),
-    /// The engine could not do it.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -277,18 +275,6 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// The position after which a subscription starts. What the log has lost already is before that.
-    pub(crate) async fn resolve(&self, start: Start) -> Result<Position, EngineError> {
-        let before = |position: Position| Position(position.0.saturating_sub(1).max(0));
-        let earliest = before(self.engine.bounds().first);
-        Ok(match start {
-            Start::Earliest => earliest,
-            Start::Latest => self.engine.tail().last(),
-            Start::Position(position) => before(position).max(earliest),
-            Start::Time(time) => self.engine.find_time(time).await?.max(earliest),
-        })
-    }
-
     fn choose_required(&self, name: &str, wanted: &mut Wanted) {
         wanted.required = Some(wanted.required.unwrap_or_else(|| wanted.sink.is_none() || self.is_of_the_shop(name)));
     }
@@ -304,54 +290,6 @@ impl Subscriptions {
 
     pub(crate) fn list(&self) -> Vec<Subscription> {
         self.entries().iter().map(|(name, entry)| entry.show(name)).collect()
-    }
-
-    pub(crate) async fn dead_letters(&self, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-        keeping::dead_letters(self.engine.as_ref(), name).await
-    }
-
-    /// Tries the dead letters at `positions` again, or gives them up for good. Answers how many of them there were.
-    pub(crate) async fn decide(&self, name: &str, decision: Decision, positions: Vec<Position>) -> Result<usize, OperateError> {
-        self.tell(name, |reply| Instruction::Decide { decision, positions, reply }).await
-    }
-
-    /// Delivers nothing from now on, or delivers again.
-    pub(crate) async fn pause(&self, name: &str, is_paused: bool) -> Result<(), OperateError> {
-        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await
-    }
-
-    /// Starts anew at `start`; answers the position after which that is. See [`keeping::Keeping::seek`].
-    pub(crate) async fn seek(&self, name: &str, start: Start) -> Result<Position, OperateError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let after = self.resolve(start).await?;
-        let configured = self.tell(name, |reply| Instruction::Seek { after, reply }).await?;
-        if let Some(entry) = self.entries().get_mut(name) {
-            (entry.stored, entry.version) = (configured.stored, configured.version);
-        }
-        Ok(after)
-    }
-
-    /// Audits the books of the subscription `name` against the log, while both are in use.
-    pub(crate) async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
-        let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
-            OperateError::Unknown(name) => AuditError::Unknown(name),
-            OperateError::Engine(error) => AuditError::Engine(error),
-        })?;
-        let auditor = audit::fold(self.engine.as_ref(), &stored, books).await?;
-        auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
-    }
-
-    /// Tells the dispatcher of `name` something, and waits for its answer.
-    async fn tell<T>(
-        &self,
-        name: &str,
-        instruction: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Instruction,
-    ) -> Result<T, OperateError> {
-        let instructions = self.entries().get(name).map(|entry| entry.instructions.clone());
-        let instructions = instructions.ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
-        let (reply, answer) = oneshot::channel();
-        instructions.send(instruction(reply)).await.map_err(|_| EngineError::Closed)?;
-        Ok(answer.await.map_err(|_| EngineError::Closed)??)
     }
 
     fn at(&self, url: Uri) -> Target {

@@ -30,6 +30,9 @@ mod subscribing;
 /// Pausing, seeking, deciding, and the books behind it.
 mod operating;
 
+/// Why an event did or did not arrive.
+mod arriving;
+
 /// What the log loses.
 mod losing;
 

@@ -21,8 +21,13 @@ pub struct Status {
     pub floor: Position,
     /// How far the log was read.
     pub read_head: Position,
-    /// How many events wait to be taken. Events that were not read yet are all counted, whether they are asked for or not.
+    /// How many events wait to be taken. Of those that were not read yet, what is asked for is counted where a subscription is described
+    /// in full, and only among the first 10,000; else all of them are.
     pub lag_events: i64,
+    /// How long the oldest event waits that does not wait behind a dead letter, in seconds; known where it is described in full.
+    pub lag_s: Option<u64>,
+    /// That event.
+    pub oldest_unacknowledged: Option<Oldest>,
     /// How many deliveries are in flight, and how many may be.
     pub in_flight: usize,
     /// The most deliveries that may be in flight now: fewer while the sink struggles.
@@ -44,6 +49,18 @@ pub struct Status {
     /// When the next retry or probe is due.
     #[serde(with = "wire::optional_time")]
     pub next_attempt: Option<Timestamp>,
+}
+
+/// The oldest event that waits to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Oldest {
+    /// Its position.
+    pub position: Position,
+    /// Its lane.
+    pub lane: String,
+    /// When it was published.
+    #[serde(with = "wire::time")]
+    pub published_at: Timestamp,
 }
 
 /// What became of the events that a subscription asked for, since its start, as far as they were read.
@@ -112,6 +129,8 @@ impl Status {
             floor: lanes.floor(),
             read_head: lanes.read_head(),
             lag_events: counts.pending.saturating_add(unread),
+            lag_s: None,
+            oldest_unacknowledged: None,
             in_flight: 0,
             in_flight_max: lanes.concurrency(),
             lanes_set_aside: lanes.set_aside_count(),

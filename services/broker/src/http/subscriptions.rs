@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use kit::{
@@ -17,11 +17,11 @@ use kit::{
 };
 use serde_json::Value;
 
-use super::{List, engine_problem, operators_only};
+use super::{List, engine_problem, no_store, operate_problem, operators_only};
 use crate::{
     Shared,
     subscriptions::{
-        Expected, RegisterError, Subscription,
+        Expected, RegisterError,
         wanted::{Invalid, Wanted},
     },
 };
@@ -31,9 +31,10 @@ const MERGE_PATCH_JSON: &str = "application/merge-patch+json";
 /// The most entity tags in one condition.
 const TAGS_MAX: usize = 16;
 
-pub(super) async fn list_subscriptions(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<List<Subscription>>, Problem> {
+pub(super) async fn list_subscriptions(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Response, Problem> {
     operators_only(&caller)?;
-    Ok(Json(List { items: shared.subscriptions.list() }))
+    let items = shared.subscriptions.describe_all().await.map_err(|error| operate_problem(&error))?;
+    Ok(no_store(Json(List { items })))
 }
 
 pub(super) async fn get_subscription(
@@ -42,7 +43,7 @@ pub(super) async fn get_subscription(
     Params(name): Params<String>,
 ) -> Result<Response, Problem> {
     owner_only(&caller, &name)?;
-    shared.subscriptions.get(&name).map(show).ok_or_else(unknown)
+    show(&shared, &name).await
 }
 
 pub(super) async fn put_subscription(
@@ -60,7 +61,8 @@ pub(super) async fn put_subscription(
     may_require(&shared, &caller, wanted.required)?;
     let condition = Condition::read(&headers)?;
     let registered = shared.subscriptions.register(&name, wanted, None, condition.expected()).await;
-    registered.map(show).map_err(|error| register_problem(&error))
+    registered.map_err(|error| register_problem(&error))?;
+    show(&shared, &name).await
 }
 
 pub(super) async fn patch_subscription(
@@ -84,7 +86,8 @@ pub(super) async fn patch_subscription(
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
     }
     let patched = shared.subscriptions.patch(&name, &patch, condition.expected()).await;
-    patched.map(show).map_err(|error| register_problem(&error))
+    patched.map_err(|error| register_problem(&error))?;
+    show(&shared, &name).await
 }
 
 pub(super) async fn delete_subscription(
@@ -99,8 +102,10 @@ pub(super) async fn delete_subscription(
     removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| register_problem(&error))
 }
 
-pub(super) fn show(subscription: Subscription) -> Response {
-    ([(header::ETAG, subscription.etag.clone()), (header::CACHE_CONTROL, String::from("no-store"))], Json(subscription)).into_response()
+/// A subscription in full, with its entity tag.
+pub(super) async fn show(shared: &Shared, name: &str) -> Result<Response, Problem> {
+    let subscription = shared.subscriptions.describe(name).await.map_err(|error| operate_problem(&error))?;
+    Ok(no_store(([(header::ETAG, subscription.etag.clone())], Json(subscription))))
 }
 
 /// A service looks after its own subscription, operators after all of them.

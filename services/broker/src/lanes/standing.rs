@@ -81,12 +81,13 @@ impl Lanes {
         if position > self.read_head { Standing::Queued } else { Standing::Settled }
     }
 
-    /// The oldest event that waits, lanes behind dead letters apart: with a lane, the first one there at that position or after it.
-    pub fn oldest(&self) -> Option<(Position, Option<Lane>)> {
+    /// The oldest event that is known to wait; and the lane that was set aside with the oldest event, which is at that position or
+    /// later. Lanes behind dead letters are left out.
+    pub fn oldest(&self) -> (Option<Position>, Option<(Position, Lane)>) {
+        let open = self.open.first_key_value().map(|(first, _)| *first);
+        let known = open.into_iter().chain(self.letters_redriving.first().copied()).min();
         let aside = self.firsts.iter().find(|(first, _)| !self.parked.contains_key(first));
-        let aside = aside.map(|(first, lane)| (*first, Some(lane.clone())));
-        let known = [self.open.first_key_value().map(|(first, _)| *first), self.letters_redriving.first().copied()];
-        known.into_iter().flatten().map(|first| (first, None)).chain(aside).min()
+        (known, aside.cloned())
     }
 
     /// Up to `limit` dead letters after `after`, in the order of positions, whose state is what `is_wanted` says.

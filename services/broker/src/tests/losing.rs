@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     DEADLINE,
-    delivery::{Subscriber, Temper, let_time_pass, live, start, wait_until},
+    delivery::{Subscriber, Temper, dead_letters, let_time_pass, live, start, wait_until},
     environment, event, settings,
     subscribing::subscribe,
 };
@@ -59,7 +59,7 @@ fn a_required_subscription_holds_the_log_at_its_oldest_event_that_was_not_taken(
         wait_until(|| status(&broker).lanes_parked == 1).await;
         assert_eq!(release(&broker, 20).await, Position(8));
         broker.engine().trim(Position(8)).await.unwrap();
-        let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
+        let letters = dead_letters(&broker).await;
         assert_eq!((broker.audit("tester").await, letters.len(), letters[0].position), (Ok(counts), 1, Position(9)));
         assert!(lifecycle.stop(DEADLINE).await);
     });

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 use tower::ServiceExt;
 
-use super::{DEADLINE, TYPE, event, keyring, shop};
+use super::{DEADLINE, TYPE, delivery::dead_letters, event, keyring, shop};
 use crate::{
     filters::Selection,
     subscriptions::{Expected, wanted::Wanted},
@@ -103,7 +103,7 @@ async fn a_delivery_says_which_attempt_it_is_and_until_when_an_answer_counts_and
     shop.broker.shared.subscriptions.register("tester", wanted, None, Expected::Anything).await.unwrap();
     let letter = within(async {
         loop {
-            if let Some(letter) = shop.broker.shared.subscriptions.dead_letters("tester").await.unwrap().pop() {
+            if let Some(letter) = dead_letters(&shop.broker).await.pop() {
                 return letter;
             }
             let_time_pass(std::time::Duration::from_millis(5)).await;
