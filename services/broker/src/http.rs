@@ -18,6 +18,9 @@ mod dead_letters;
 /// Why an event did or did not arrive.
 mod arrivals;
 
+/// Sending a part of the log again.
+mod replays;
+
 use std::sync::Arc;
 
 use axum::{
@@ -59,6 +62,9 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/subscriptions/{name}/dead-letters/{position}", get(dead_letters::read_dead_letter))
         .route("/api/subscriptions/{name}/dead-letters/{position}/redrive", post(dead_letters::redrive))
         .route("/api/subscriptions/{name}/dead-letters/{position}/discard", post(dead_letters::discard))
+        .route("/api/subscriptions/{name}/replays", get(replays::list_replays).post(replays::create_replay))
+        .route("/api/subscriptions/{name}/replays/{id}", get(replays::read_replay))
+        .route("/api/subscriptions/{name}/replays/{id}/cancel", post(replays::cancel_replay))
         .with_state(shared)
 }
 

@@ -4,7 +4,7 @@
 //! lane and independence between lanes. A lane that keeps failing, or has too much waiting, is *set aside*: one durable row stands for
 //! all of its events, the floor moves past them, and they are found in the log again when their turn comes.
 //!
-//! Whoever drives it saves what [`Lanes::take_changes`] gives, each time all of it or nothing. From any such state, however old, it can
+//! Whoever drives it saves what `Lanes::take_changes` gives, each time all of it or nothing. From any such state, however old, it can
 //! be resumed: every event is then either above the floor, or covered by a row or a dead letter, or done with.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -33,11 +33,15 @@ pub(crate) mod letters;
 /// Why an event did or did not arrive.
 pub(crate) mod arrivals;
 
+/// Sending a part of the log again.
+pub(crate) mod replays;
+
 /// Who may still need events of the log.
 mod holding;
 
 pub(crate) use operating::OperateError;
 
+use replays::Replays;
 use stored::Stored;
 use wanted::{Invalid, Wanted, check_name};
 
@@ -123,6 +127,7 @@ struct Entry {
     version: i64,
     instructions: mpsc::Sender<Instruction>,
     status: Arc<Mutex<Status>>,
+    replays: Replays,
 }
 
 impl Subscriptions {
@@ -151,12 +156,13 @@ impl Subscriptions {
             let name = entry.key.trim_start_matches(keeping::CONFIG_PREFIX).to_owned();
             let mut stored: Stored = keeping::parse(&entry)?;
             if stored.is_removed {
-                keeping::remove(self.engine.as_ref(), &name).await?;
+                keeping::remove_all(self.engine.as_ref(), &name).await?;
                 continue;
             }
             self.choose_required(&name, &mut stored.wanted);
             let target = stored.wanted.sink.as_deref().and_then(|url| url.parse().ok()).map(|url| self.at(url));
-            self.start(&name, stored, entry.version, target);
+            self.start(&name, stored, entry.version, target.clone());
+            self.resume_replays(&name, target.as_ref()).await?;
         }
         Ok(())
     }
@@ -209,7 +215,10 @@ impl Subscriptions {
         self.entries().remove(name);
         let _ = before.instructions.send(Instruction::End).await;
         before.instructions.closed().await;
-        Ok(keeping::remove(self.engine.as_ref(), name).await?)
+        for replay in before.replays.values() {
+            replay.stop().await;
+        }
+        Ok(keeping::remove_all(self.engine.as_ref(), name).await?)
     }
 
     async fn create(&self, name: &str, wanted: Wanted, handle: Option<Arc<dyn Sink>>) -> Result<(), RegisterError> {
@@ -218,7 +227,7 @@ impl Subscriptions {
         }
         // A removal that could not be finished.
         if keeping::stored(self.engine.as_ref(), name).await?.is_some_and(|(stored, _)| stored.is_removed) {
-            keeping::remove(self.engine.as_ref(), name).await?;
+            keeping::remove_all(self.engine.as_ref(), name).await?;
         }
         let url = wanted.url()?;
         let after = self.resolve(wanted.start).await?;
@@ -235,7 +244,7 @@ impl Subscriptions {
         if is_older {
             // An older instance: what it knows of the world is out of date, but it is there.
             if let Some(handle) = handle {
-                let _ = entry.instructions.send(Instruction::Attach(Target::Handle(handle))).await;
+                self.attach(name, &entry, Some(Target::Handle(handle))).await;
             }
             return Ok(());
         }
@@ -256,22 +265,34 @@ impl Subscriptions {
             (None, _) => None,
         };
         if after == entry.stored {
-            let _ = entry.instructions.send(target.map_or(Instruction::Nudge, Instruction::Attach)).await;
+            self.attach(name, &entry, target).await;
             return Ok(());
         }
         self.configure(name, entry, after, target).await
     }
 
+    /// The subscriber is there, perhaps at another place.
+    async fn attach(&self, name: &str, entry: &Entry, target: Option<Target>) {
+        let instruction = || target.clone().map_or(Instruction::Nudge, Instruction::Attach);
+        let _ = entry.instructions.send(instruction()).await;
+        self.tell_replays(name, instruction).await;
+    }
+
     /// Has the dispatcher take `after` instead of what it has; it alone knows which events it has read already.
     async fn configure(&self, name: &str, entry: Entry, after: Stored, target: Option<Target>) -> Result<(), RegisterError> {
         let (reply, answer) = oneshot::channel();
-        let instruction = Instruction::Configure { after: Box::new(after), target, reply };
+        let instruction = Instruction::Configure { after: Box::new(after), target: target.clone(), reply };
         entry.instructions.send(instruction).await.map_err(|_| EngineError::Closed)?;
         let configured = answer.await.map_err(|_| EngineError::Closed)?.map_err(|error| match error {
             ConfigureError::TooManyChanges(_) => RegisterError::TooManyChanges(name.to_owned()),
             ConfigureError::Engine(error) => RegisterError::Engine(error),
         })?;
-        self.entries().insert(name.to_owned(), Entry { stored: configured.stored, version: configured.version, ..entry });
+        if let Some(entry) = self.entries().get_mut(name) {
+            (entry.stored, entry.version) = (configured.stored, configured.version);
+        }
+        if let Some(target) = target {
+            self.tell_replays(name, || Instruction::Attach(target.clone())).await;
+        }
         Ok(())
     }
 
@@ -302,6 +323,7 @@ impl Subscriptions {
         let status = Arc::new(Mutex::new(Status::new()));
         let dispatcher = Dispatcher {
             name: name.to_owned(),
+            key: name.to_owned(),
             stored: stored.clone(),
             version,
             target,
@@ -310,9 +332,10 @@ impl Subscriptions {
             lifecycle: self.lifecycle.clone(),
             instructions: queue,
             status: status.clone(),
+            replay: None,
         };
         self.lifecycle.spawn("dispatcher", dispatcher.run());
-        self.entries().insert(name.to_owned(), Entry { stored, version, instructions, status });
+        self.entries().insert(name.to_owned(), Entry { stored, version, instructions, status, replays: Replays::new() });
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {

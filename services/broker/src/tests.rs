@@ -33,6 +33,9 @@ mod operating;
 /// Why an event did or did not arrive.
 mod arriving;
 
+/// Sending a part of the log again.
+mod replaying;
+
 /// What the log loses.
 mod losing;
 

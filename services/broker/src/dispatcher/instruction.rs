@@ -29,6 +29,8 @@ pub(crate) enum Instruction {
     Decide { decision: Decision, positions: Vec<Position>, reply: oneshot::Sender<Result<usize, EngineError>> },
     /// Show the books, as they are saved, and what is asked for.
     Show { reply: oneshot::Sender<Result<(Stored, Books), EngineError>> },
+    /// Say where the subscriber is, and how it stands.
+    Reveal { reply: oneshot::Sender<Result<(Option<Target>, Status), EngineError>> },
     /// Say how it stands, and what waits longest.
     Look { reply: oneshot::Sender<Result<Look, EngineError>> },
     /// Say where the event at this position, of this lane, stands, if it is asked for; and how the subscription stands.
@@ -114,6 +116,10 @@ impl Dispatcher {
             Instruction::Show { reply } => {
                 let books = self.show_books(run).await;
                 drop(reply.send(books));
+            }
+            Instruction::Reveal { reply } => {
+                let status = self.status_now(run, self.engine.tail().last());
+                drop(reply.send(Ok((self.target.clone(), status))));
             }
             Instruction::Look { reply } => {
                 let (oldest, oldest_aside) = run.lanes.oldest();
@@ -205,7 +211,7 @@ impl Dispatcher {
         self.flush(run).await?;
         let mut count = 0;
         for position in positions {
-            let Some(letter) = keeping::dead_letter(self.engine.as_ref(), &self.name, position).await? else { continue };
+            let Some(letter) = keeping::dead_letter(self.engine.as_ref(), &self.key, position).await? else { continue };
             let now = self.environment.clock.now();
             count += usize::from(match decision {
                 Decision::Redrive => run.lanes.redrive(letter, now),
@@ -229,6 +235,6 @@ impl Dispatcher {
 
     async fn show_books(&self, run: &mut Run) -> Result<(Stored, Books), EngineError> {
         self.flush(run).await?;
-        Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.name).await?))
+        Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.key).await?))
     }
 }

@@ -116,6 +116,6 @@ impl Dispatcher {
     }
 
     fn chosen<'a>(&'a self, page: &'a [Recorded], up_to: Position) -> impl Iterator<Item = &'a Recorded> {
-        page.iter().filter(move |one| one.position <= up_to && self.stored.selection_at(one.position).takes(&one.event))
+        page.iter().filter(move |one| one.position <= up_to && self.is_asked_for(one))
     }
 }

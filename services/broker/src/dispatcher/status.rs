@@ -1,7 +1,7 @@
 //! How a subscription stands.
 
 use kit::{Position, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Reset;
 use crate::{
@@ -64,7 +64,7 @@ pub struct Oldest {
 }
 
 /// What became of the events that a subscription asked for, since its start, as far as they were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// All of them: the sum of the others.
     pub matched: i64,

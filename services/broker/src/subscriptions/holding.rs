@@ -1,6 +1,7 @@
 //! The subscriptions as those who may still need events of the log.
 
 use kit::{BoxFuture, Position};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{OperateError, Subscriptions};
 use crate::{dispatcher::Instruction, engine::EngineError, retention::Holders};
@@ -19,6 +20,7 @@ impl Holders for Subscriptions {
                 if !is_required {
                     self.release_one(&name, held).await?;
                 }
+                self.release_replays(&name, held).await?;
             }
             Ok(held)
         })
@@ -33,6 +35,22 @@ impl Subscriptions {
             Err(OperateError::Engine(error)) => Err(error),
             Ok(released) => Ok(released),
         }
+    }
+
+    async fn release_replays(&self, name: &str, up_to: Position) -> Result<(), EngineError> {
+        let (sender, mut replies) = mpsc::unbounded_channel();
+        self.tell_replays(name, || {
+            let (reply, answer) = oneshot::channel();
+            let _ = sender.send(answer);
+            Instruction::Release { up_to, reply }
+        })
+        .await;
+        drop(sender);
+        while let Some(answer) = replies.recv().await {
+            // One that has ended meanwhile needs nothing.
+            answer.await.unwrap_or(Ok(up_to))?;
+        }
+        Ok(())
     }
 
     fn names(&self) -> Vec<(String, bool)> {

@@ -117,7 +117,9 @@ impl Subscriptions {
 
     /// Delivers nothing from now on, or delivers again.
     pub(crate) async fn pause(&self, name: &str, is_paused: bool) -> Result<(), OperateError> {
-        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await
+        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await?;
+        self.tell_replays(name, || Instruction::Pause { is_paused, reply: oneshot::channel().0 }).await;
+        Ok(())
     }
 
     /// Starts anew at `start`; answers the position after which that is. See [`crate::keeping::Keeping::seek`].
