@@ -176,6 +176,16 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) events: Option<String>,
 
+    /// How long the broker keeps events, in milliseconds [default: 604800000, seven days].
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_age_ms: Option<u64>,
+
+    /// How much room the broker's events may take, in bytes, before the oldest go [default: 10737418240, ten gibibytes].
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_bytes: Option<u64>,
+
     /// Names beside `localhost` that the shop answers to, in requests' `Host`; separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]

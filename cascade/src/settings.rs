@@ -3,6 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, bail};
+use broker::retention::Limits;
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -40,6 +41,8 @@ pub(crate) struct Settings {
     pub(crate) workers: u32,
     /// Whether events are shown in the terminal.
     pub(crate) shows_events: bool,
+    /// How long the broker keeps events, and how many of them.
+    pub(crate) retention: Limits,
     /// Names that requests' `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
     /// The file with the secret; none for one in the data folder.
@@ -61,6 +64,10 @@ pub(crate) enum Luck {
     Always,
 }
 
+/// The shortest time that events are kept, in milliseconds: a subscriber that restarts must not lose any.
+const RETENTION_AGE_MS_MIN: u64 = 60_000;
+/// The least room for events, in bytes: some batches of the largest ones.
+const RETENTION_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// The most simulated workers.
 const WORKERS_MAX: u32 = 100_000;
 
@@ -77,6 +84,8 @@ struct Raw {
     luck: String,
     workers: u32,
     events: String,
+    retention_age_ms: u64,
+    retention_bytes: u64,
     allowed_hosts: Vec<String>,
     secret_file: Option<PathBuf>,
     broker_url: String,
@@ -112,6 +121,8 @@ impl Settings {
             luck: String::from("odds"),
             workers: 20,
             events: String::from("on"),
+            retention_age_ms: Limits::default().age_ms_max,
+            retention_bytes: Limits::default().bytes_max,
             allowed_hosts: Vec::new(),
             secret_file: None,
             broker_url: local(ServiceName::Broker),
@@ -145,6 +156,12 @@ impl Settings {
         if !(1..=WORKERS_MAX).contains(&raw.workers) {
             bail!("workers is a number from 1 to {WORKERS_MAX}");
         }
+        if raw.retention_age_ms < RETENTION_AGE_MS_MIN {
+            bail!("retention-age-ms is at least {RETENTION_AGE_MS_MIN}");
+        }
+        if raw.retention_bytes < RETENTION_BYTES_MIN {
+            bail!("retention-bytes is at least {RETENTION_BYTES_MIN}");
+        }
         Ok(Self {
             data_dir: raw.data_dir,
             host,
@@ -155,6 +172,7 @@ impl Settings {
             luck,
             workers: raw.workers,
             shows_events,
+            retention: Limits { age_ms_max: raw.retention_age_ms, bytes_max: raw.retention_bytes },
             allowed_hosts: raw.allowed_hosts,
             secret_file: raw.secret_file,
             broker_url: url("broker-url", &raw.broker_url)?,
@@ -212,6 +230,9 @@ mod tests {
             ("luck = \"good\"", "always"),
             ("events = \"some\"", "off"),
             ("workers = 0", "workers"),
+            ("retention_age_ms = 59999", "retention-age-ms"),
+            ("retention_bytes = 1", "retention-bytes"),
+            ("retention_bytes = -1", "retention_bytes"),
             ("broker_url = \"broker:4005\"", "broker-url"),
             ("sink_url = \"https://order\"", "sink-url"),
             ("order_url = \"\"", "order-url"),

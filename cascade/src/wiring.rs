@@ -52,8 +52,7 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings =
-            broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: broker::retention::Limits::default() };
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: self.settings.retention };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
     }
 

@@ -163,7 +163,7 @@ impl Keeper {
                 if self.valve.set(is_full) {
                     match is_full {
                         true => tracing::error!("the log is full: a required subscription still needs its oldest events"),
-                        false => tracing::info!("there is room in the log: events are taken again"),
+                        false => tracing::warn!("there is room in the log: events are taken again"),
                     }
                 }
             }

@@ -26,7 +26,12 @@ impl Reserve {
     /// Keeps room back beside the log in `folder`, if there is any.
     pub(super) fn take(folder: &Path) -> Self {
         let mut reserve = Self { path: folder.join("broker.reserve"), is_held: false, try_at: Timestamp::from_ms(0) };
-        reserve.is_held = reserve.fill().is_ok();
+        match reserve.fill() {
+            Ok(()) => reserve.is_held = true,
+            Err(error) => {
+                tracing::error!(%error, path = %reserve.path.display(), "no room can be kept back: no events are taken until there is")
+            }
+        }
         reserve
     }
 

@@ -1,6 +1,9 @@
 //! The embedded engine: what every engine must do, and what befalls a file.
 
-use kit::environment::Writers;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use kit::environment::{Disk, Writers};
+use tokio::sync::Notify;
 
 use super::super::{conformance, entry::disk_bytes};
 use super::*;
@@ -77,4 +80,71 @@ async fn a_log_of_the_first_version_is_read_as_it_was_written() {
         drop(engine);
         assert!(lifecycle.stop(DEADLINE).await);
     }
+}
+
+/// A disk that says when a commit has been made, and then keeps it from being told.
+#[derive(Default)]
+struct SlowToTell {
+    is_slow: AtomicBool,
+    committed: Notify,
+    go_on: Notify,
+}
+
+impl Disk for SlowToTell {
+    fn before_commit(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn after_commit(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            if self.is_slow.load(Ordering::SeqCst) {
+                self.committed.notify_one();
+                self.go_on.notified().await;
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn between_a_commit_and_its_news_a_reader_sees_no_hole_and_nothing_early() {
+    let folder = tempfile::tempdir().unwrap();
+    let (disk, lifecycle) = (Arc::new(SlowToTell::default()), Lifecycle::new());
+    let environment = Environment { disk: disk.clone(), ..environment(1) };
+    Embedded::start(folder.path(), &environment, &lifecycle)
+        .unwrap()
+        .append((0..100).map(|id| event("/a", &id.to_string(), "x")).collect())
+        .await
+        .unwrap();
+    assert!(lifecycle.stop(DEADLINE).await);
+    // Opened again, it reads from the file.
+    let lifecycle = Lifecycle::new();
+    let engine = Embedded::start(folder.path(), &environment, &lifecycle).unwrap();
+    disk.is_slow.store(true, Ordering::SeqCst);
+    let trimmed = engine.trim(Position(60));
+    let look = async {
+        disk.committed.notified().await;
+        for scope in [Scope::All, Scope::Lane("x"), Scope::Subject("x")] {
+            let behind = engine.read_scope(scope, Position(10), 100).await;
+            assert_eq!(behind.err(), Some(EngineError::Trimmed { first: Position(61) }), "{scope:?}");
+            let from_start = engine.read_scope(scope, Position::START, 100).await.unwrap();
+            assert_eq!((from_start.len(), from_start[0].position), (40, Position(61)), "{scope:?}");
+        }
+        disk.go_on.notify_one();
+    };
+    let (trimmed, ()) = futures_util::join!(trimmed, look);
+    assert_eq!(trimmed, Ok(()));
+    let appended = engine.append(vec![event("/a", "new", "x")]);
+    let look = async {
+        disk.committed.notified().await;
+        assert_eq!(engine.read(Position(90), 100).await.unwrap().len(), 10);
+        assert!(engine.read_one(Position(101)).await.unwrap().is_none());
+        assert!(engine.find("/a", &EventId::new("new")).await.unwrap().is_none());
+        assert_eq!(engine.time_after(Position(100)).await, Ok(None));
+        disk.go_on.notify_one();
+    };
+    let (appended, ()) = futures_util::join!(appended, look);
+    assert_eq!(appended.unwrap()[0].position, Position(101));
+    assert!(engine.find("/a", &EventId::new("new")).await.unwrap().is_some());
+    drop(engine);
+    assert!(lifecycle.stop(DEADLINE).await);
 }

@@ -185,7 +185,7 @@ impl Writer {
             return true;
         }
         if reserve.take_again(self.clock.now()) {
-            tracing::info!("there is room on the disk: events are taken again");
+            tracing::warn!("there is room on the disk: events are taken again");
             return true;
         }
         // What was trimmed is room in the file, if not on the disk.

@@ -45,7 +45,9 @@ impl Mode {
                 true => Ok(Self::Binary),
                 false => Err(unsupported("the data of an event must be JSON")),
             },
-            _ => Err(unsupported(format!("the body must be {EVENT_JSON} or {BATCH_JSON}, or the headers an event (`ce-…`)"))),
+            _ => Err(unsupported(format!(
+                "the body must be {EVENT_JSON} or {BATCH_JSON}, or the data of an event that stands in headers (`ce-…`)"
+            ))),
         }
     }
 }

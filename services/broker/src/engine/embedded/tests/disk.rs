@@ -125,6 +125,26 @@ async fn an_event_with_a_flipped_bit_is_reported_and_never_served() {
 }
 
 #[tokio::test]
+async fn an_event_that_is_missing_in_the_middle_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Opened::open(folder.path());
+    opened.engine.append((0..30).map(marked).collect()).await.unwrap();
+    opened.close().await;
+    let store = Store::open(folder.path(), "broker", store::MIGRATIONS, Durability::Full).unwrap();
+    store.connection.execute("delete from events where position in (15, 30)", []).unwrap();
+    drop(store);
+    let opened = Opened::open(folder.path());
+    let missing = EngineError::Damaged { position: Position(15), reason: "it is missing".into() };
+    assert_eq!(opened.read_all().await, (texts(0..10), Some(missing.clone())));
+    assert_eq!(opened.engine.read(Position(13), 1).await.unwrap().len(), 1);
+    for after in [13, 14] {
+        assert_eq!(opened.engine.read(Position(after), 2).await.err(), Some(missing.clone()), "after {after}");
+    }
+    assert_eq!(opened.engine.read(Position(15), 100).await.unwrap().len(), 14);
+    opened.close().await;
+}
+
+#[tokio::test]
 async fn wherever_a_bit_flips_no_event_is_altered_or_left_out_in_silence() {
     let file = file_of(60).await;
     let (mut reported, mut harmless) = (0, 0);
@@ -166,6 +186,29 @@ async fn a_log_that_claims_to_begin_behind_events_that_it_has_is_not_opened() {
     drop(store);
     let error = Embedded::start(folder.path(), &environment(1), &Lifecycle::new()).unwrap_err();
     assert_eq!(error.to_string(), "table trimmed, row `4`, column position: event 1 is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_write_ahead_file_stays_short_while_commits_never_pause() {
+    let folder = tempfile::tempdir().unwrap();
+    let lifecycle = Lifecycle::new();
+    let environment = Environment { writers: Writers::OwnThreads, ..environment(1) };
+    let engine = Embedded::start(folder.path(), &environment, &lifecycle).unwrap();
+    let large = serde_json::value::to_raw_value(&"x".repeat(250_000)).unwrap();
+    let append = async |name: usize| {
+        let mut largest = 0;
+        for id in 0..200 {
+            let event = Envelope { data: Some(large.clone()), ..event(&format!("/{name}"), &id.to_string(), "x") };
+            engine.append(vec![event]).await.unwrap();
+            largest = largest.max(fs::metadata(folder.path().join("broker.db-wal")).unwrap().len());
+        }
+        largest
+    };
+    // While one is written the other waits already: there is no pause in which the file would be copied to its end.
+    let (one, other) = futures_util::join!(append(1), append(2));
+    assert!(one.max(other) < 80 << 20, "{one} and {other} bytes, of a hundred million that were written");
+    drop(engine);
+    assert!(lifecycle.stop(DEADLINE).await);
 }
 
 /// A clock that goes only when, and to where, it is told.
