@@ -19,11 +19,9 @@ const PAGE_EVENTS: usize = 1_000;
 /// What a subscription had saved at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Books {
-    /// The subscription starts after this position.
-    pub after: Position,
     /// What was counted of the events that the log may have lost since.
     pub checkpoint: Checkpoint,
-    /// Its floor, its counts up to there, its rows and its dead letters.
+    /// Its start, its floor, its counts up to there, its rows and its dead letters.
     pub saved: Saved,
 }
 
@@ -90,7 +88,7 @@ impl Auditor {
 
     /// Sees the event at `position`, in the lane `lane`, which the subscription asks for.
     pub fn see(&mut self, position: Position, lane: &str) {
-        if position <= self.books.after || position > self.books.saved.floor {
+        if position <= self.books.saved.after || position > self.books.saved.floor {
             return;
         }
         if position > self.books.checkpoint.position {
@@ -114,7 +112,7 @@ impl Auditor {
             ("discarded events", books.discarded, checkpoint.discarded + found.discarded),
         ];
         // Of what the log has lost, it cannot say any more whether it was taken.
-        if checkpoint.position <= self.books.after {
+        if checkpoint.position <= self.books.saved.after {
             checks.push(("events that were taken, or lost", books.delivered + books.expired, found.delivered));
         }
         let wrong: Vec<_> = checks.into_iter().filter(|(_, books, log)| books != log).collect();
@@ -168,7 +166,7 @@ pub async fn names(engine: &dyn LogEngine) -> Result<Vec<String>, EngineError> {
 
 /// Folds over the whole log up to the floor of `books`.
 pub(crate) async fn fold(engine: &dyn LogEngine, stored: &Stored, books: Books) -> Result<Auditor, EngineError> {
-    let (floor, counted) = (books.saved.floor, books.checkpoint.position.max(books.after));
+    let (floor, counted) = (books.saved.floor, books.checkpoint.position.max(books.saved.after));
     let mut auditor = Auditor::new(books);
     let first = engine.bounds().first;
     let mut after = Position(first.0.saturating_sub(1).max(0));
@@ -210,7 +208,8 @@ mod tests {
         let letters = [(2, LetterState::Discarded { at: Timestamp::from_ms(0) }), (4, LetterState::Waiting), (6, LetterState::Redriving)];
         let letters = letters.map(|(position, state)| letter("b", position, state)).into();
         let counts = Counts { delivered: 4, deferred: 3, dead_lettered: 1, discarded: 1, expired: 0 };
-        Books { saved: Saved { floor: Position(9), counts, rows: vec![row("a", 5), row("c", 1)], letters }, ..Books::default() }
+        let rows = vec![row("a", 5), row("c", 1)];
+        Books { saved: Saved { floor: Position(9), counts, rows, letters, ..Saved::default() }, ..Books::default() }
     }
 
     fn audited(books: Books, first: i64) -> Result<Counts, Vec<Discrepancy>> {

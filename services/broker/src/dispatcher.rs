@@ -25,12 +25,21 @@ mod instruction;
 /// When progress is saved.
 mod saving;
 
+/// What the log loses.
+mod release;
+
+/// Sending a part of the log again.
+mod replay;
+
 /// How a subscription stands.
 mod status;
 
-pub(crate) use instruction::{ConfigureError, Decision, Instruction};
-pub use status::{LastError, State, Status};
+pub(crate) use instruction::{ConfigureError, Decision, Instruction, Look};
+pub use release::Reset;
+pub(crate) use replay::{End, Ended, Replay};
+pub use status::{Account, LastError, Oldest, State, Status};
 
+use replay::Pace;
 use saving::Saving;
 
 /// How many events are read from the log at once.
@@ -43,7 +52,10 @@ const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 type Flying = FuturesUnordered<BoxFuture<'static, (DeliveryId, Vec<Position>, Verdict)>>;
 
 pub(crate) struct Dispatcher {
+    /// The subscription.
     pub(crate) name: String,
+    /// Under which name it keeps what it has: another one for each replay.
+    pub(crate) key: String,
     /// What is asked for, as it is kept, and the version of that.
     pub(crate) stored: Stored,
     pub(crate) version: i64,
@@ -53,6 +65,8 @@ pub(crate) struct Dispatcher {
     pub(crate) lifecycle: Lifecycle,
     pub(crate) instructions: mpsc::Receiver<Instruction>,
     pub(crate) status: Arc<Mutex<Status>>,
+    /// It sends a part of the log again.
+    pub(crate) replay: Option<Replay>,
 }
 
 /// What a running dispatcher knows beside its settings.
@@ -64,6 +78,8 @@ struct Run {
     flying: Flying,
     saving: Saving,
     last_error: Option<LastError>,
+    /// How many events may be sent in a second, where that is limited.
+    pace: Option<Pace>,
 }
 
 impl Dispatcher {
@@ -76,11 +92,15 @@ impl Dispatcher {
         let mut tail = self.engine.tail();
         let lifecycle = self.lifecycle.clone();
         loop {
-            let last = tail.look();
+            // A replay has an end of its own.
+            let last = self.replay.as_ref().map_or(Position(i64::MAX), |replay| replay.to).min(tail.look());
             let is_behind = self.read(&mut run, last).await;
             self.start(&mut run).await;
             self.begin_save(&mut run);
             self.show(&run, last);
+            if self.is_done(&run) {
+                return self.conclude(&mut run).await;
+            }
             let wait = self.wait(&run);
             tokio::select! {
                 biased;
@@ -106,10 +126,11 @@ impl Dispatcher {
     }
 
     async fn load(&self) -> Result<Run, EngineError> {
-        let (keeping, saved) = Keeping::load(self.engine.as_ref(), &self.name, &self.stored).await?;
+        let (keeping, saved) = Keeping::load(self.engine.as_ref(), &self.key, &self.stored).await?;
         let lanes = Lanes::resume(tuning(&self.stored.wanted), saved);
-        let saving = Saving::due_at(self.environment.clock.now());
-        Ok(Run { lanes, keeping, content: BTreeMap::new(), flying: Flying::new(), saving, last_error: None })
+        let now = self.environment.clock.now();
+        let (saving, pace) = (Saving::due_at(now), self.replay.as_ref().map(|replay| Pace::new(replay.rate_per_s, now)));
+        Ok(Run { lanes, keeping, content: BTreeMap::new(), flying: Flying::new(), saving, last_error: None, pace })
     }
 
     /// Reads a page of the log into the lanes, if there is room. Answers whether there is more to read.
@@ -121,14 +142,19 @@ impl Dispatcher {
         }
         let page = match self.engine.read(run.lanes.read_head(), room).await {
             Ok(page) => page,
+            Err(EngineError::Trimmed { first }) => {
+                self.skip_to(run, first).await;
+                return true;
+            }
             Err(error) => {
                 self.pause(run, &error).await;
                 return true;
             }
         };
-        for recorded in page {
+        let is_at_end = page.last().is_none_or(|end| end.position > last);
+        for recorded in page.into_iter().take_while(|recorded| recorded.position <= last) {
             let position = recorded.position;
-            if self.stored.selection_at(position).takes(&recorded.event) {
+            if self.is_asked_for(&recorded) {
                 run.lanes.offer(position, recorded.event.lane(), weigh(&recorded.event));
                 if run.lanes.is_open(position) {
                     run.content.insert(position, recorded);
@@ -137,6 +163,9 @@ impl Dispatcher {
                 run.lanes.passed(position);
             }
         }
+        if is_at_end {
+            run.lanes.passed(last);
+        }
         run.lanes.room() > 0 && run.lanes.read_head() < last
     }
 
@@ -144,13 +173,21 @@ impl Dispatcher {
     async fn start(&self, run: &mut Run) {
         let Some(target) = self.target.as_ref().filter(|_| !run.keeping.cursor().is_paused) else { return };
         loop {
-            match run.lanes.next_step(self.environment.clock.now()) {
+            let now = self.environment.clock.now();
+            let allowed = run.pace.as_mut().map_or(usize::MAX, |pace| pace.allowance(now));
+            if allowed == 0 {
+                return;
+            }
+            match run.lanes.next_step_of(now, allowed) {
                 Step::Idle => return,
                 Step::Seek { lane, after, up_to } => match self.seek(&lane, after, up_to).await {
                     Ok(found) => run.lanes.found(&lane, found),
                     Err(error) => return self.pause(run, &error).await,
                 },
                 Step::Deliver(delivery) => {
+                    if let Some(pace) = &mut run.pace {
+                        pace.spend(delivery.events.len());
+                    }
                     let mut events = Vec::with_capacity(delivery.events.len());
                     for position in &delivery.events {
                         match self.find(&run.content, *position).await {
@@ -163,7 +200,8 @@ impl Dispatcher {
                             }
                         }
                     }
-                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, replay: None };
+                    let replay = self.replay.as_ref().map(|replay| replay.id.clone());
+                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, replay };
                     let (target, id) = (target.clone(), delivery.id);
                     run.flying.push(Box::pin(async move {
                         let verdict = judge(target.deliver(&events, &manner).await, events.len());
@@ -174,13 +212,18 @@ impl Dispatcher {
         }
     }
 
+    fn is_asked_for(&self, one: &Recorded) -> bool {
+        let is_also = self.replay.as_ref().is_none_or(|replay| replay.also.takes(&one.event));
+        is_also && self.stored.selection_at(one.position).takes(&one.event)
+    }
+
     /// The first event of `lane` after `after`, up to `up_to`, that the subscription asks for.
     async fn seek(&self, lane: &Lane, mut after: Position, up_to: Position) -> Result<Option<(Position, usize)>, EngineError> {
         loop {
             let page = self.engine.read_lane(lane.as_str(), after, SEEK_EVENTS).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.position;
-            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.stored.selection_at(one.position).takes(&one.event));
+            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.is_asked_for(one));
             if let Some(one) = wanted.next() {
                 return Ok(Some((one.position, weigh(&one.event))));
             }
@@ -225,8 +268,8 @@ impl Dispatcher {
     fn wait(&self, run: &Run) -> Option<Duration> {
         let now = self.environment.clock.now();
         let is_delivering = self.target.is_some() && !run.keeping.cursor().is_paused;
-        let wake_at = run.lanes.next_wake(now).filter(|_| is_delivering);
-        self.save_at(run).into_iter().chain(wake_at).min().map(|at| at.since(now).max(Duration::from_millis(1)))
+        let wake_at = run.lanes.next_wake(now).into_iter().chain(run.pace.as_ref().and_then(|pace| pace.waits_until(now)));
+        self.save_at(run).into_iter().chain(wake_at.filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
     }
 
     async fn pause(&self, run: &mut Run, error: &EngineError) {
@@ -245,10 +288,13 @@ impl Dispatcher {
     }
 
     fn show(&self, run: &Run, last: Position) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = self.status_now(run, last);
+    }
+
+    fn status_now(&self, run: &Run, last: Position) -> Status {
         let now = self.environment.clock.now();
         let status = Status::of(&run.lanes, run.keeping.cursor(), self.target.is_some(), (now, last));
-        let status = Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status };
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status }
     }
 }
 

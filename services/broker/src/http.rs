@@ -18,6 +18,12 @@ mod operate;
 /// What was given up, and what becomes of it.
 mod dead_letters;
 
+/// Why an event did or did not arrive.
+mod arrivals;
+
+/// Sending a part of the log again.
+mod replays;
+
 /// Tokens for outsiders.
 mod tokens;
 
@@ -47,6 +53,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
             post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read).options(publish::limits),
         )
         .route("/api/events/{position}", get(events::read_one))
+        .route("/api/events/{position}/deliveries", get(arrivals::read_deliveries))
         .route("/api/live", get(live::live))
         .route("/api/subscriptions", get(subscriptions::list_subscriptions))
         .route(
@@ -61,8 +68,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/subscriptions/{name}/resume", post(operate::resume))
         .route("/api/subscriptions/{name}/seek", post(operate::seek))
         .route("/api/subscriptions/{name}/dead-letters", get(dead_letters::list_dead_letters))
+        .route("/api/subscriptions/{name}/explain", post(arrivals::explain))
+        .route("/api/subscriptions/{name}/dead-letters/redrive", post(dead_letters::redrive_some))
+        .route("/api/subscriptions/{name}/dead-letters/discard", post(dead_letters::discard_some))
+        .route("/api/subscriptions/{name}/dead-letters/{position}", get(dead_letters::read_dead_letter))
         .route("/api/subscriptions/{name}/dead-letters/{position}/redrive", post(dead_letters::redrive))
         .route("/api/subscriptions/{name}/dead-letters/{position}/discard", post(dead_letters::discard))
+        .route("/api/subscriptions/{name}/replays", get(replays::list_replays).post(replays::create_replay))
+        .route("/api/subscriptions/{name}/replays/{id}", get(replays::read_replay))
+        .route("/api/subscriptions/{name}/replays/{id}/cancel", post(replays::cancel_replay))
         .route("/api/tokens", get(tokens::list).post(tokens::create))
         .route("/api/tokens/{name}", get(tokens::show).delete(tokens::revoke))
         .route("/api/tokens/{name}/rotate", post(tokens::rotate))
@@ -117,6 +131,17 @@ async fn body_or_nothing(request: Request) -> Result<Value, Problem> {
         return Ok(Value::Object(serde_json::Map::new()));
     }
     Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", "the body must be application/json"))
+}
+
+/// How many dead letters a page holds, and at most.
+const PAGE: usize = 100;
+const PAGE_MAX: usize = 1_000;
+
+fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
+    match limit.unwrap_or(PAGE) {
+        limit @ 1..=PAGE_MAX => Ok(limit),
+        _ => Err(Problem::bad_request("invalid_query", "`limit` must be 1 to 1000").field("limit")),
+    }
 }
 
 fn no_store(answer: impl IntoResponse) -> Response {

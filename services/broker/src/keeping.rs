@@ -1,6 +1,7 @@
 //! What one subscription keeps in the engine's state: what it asks for, its cursor, its rows, its dead letters.
 //!
-//! Keys, stored: `subscription/<name>`, `floor/<name>`, `lane/<name>/<lane>`, `dead/<name>/<position, 20 digits>`. A name has no slash.
+//! Keys, stored: `subscription/<name>`, `floor/<name>`, `lane/<name>/<lane>`, `dead/<name>/<position, 20 digits>`, `replay/<name>/<id>`.
+//! A name has no slash. A replay keeps its cursor, rows and dead letters under the name `<name>~<id>`.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -9,9 +10,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     audit::{self, Books, Checkpoint},
+    dispatcher::{Ended, Reset},
     engine::{EngineError, LogEngine, StateEntry, StatePut},
     lanes::{Changes, Counts, DeadLetter, LetterState, Saved},
-    subscriptions::stored::Stored,
+    subscriptions::{replays::Record, stored::Stored},
 };
 
 /// How many changes are written in one go where they need not be together: a larger write would keep appends waiting.
@@ -44,6 +46,8 @@ pub(crate) struct Cursor {
     pub(crate) checkpoint: Checkpoint,
     /// Nothing is delivered.
     pub(crate) is_paused: bool,
+    /// What was lost last.
+    pub(crate) reset: Option<Reset>,
     /// It is going to another place: what it has of the old one goes before anything else happens.
     pub(crate) seeking: Option<Seeking>,
 }
@@ -87,7 +91,8 @@ impl Keeping {
     }
 
     async fn load_rest(&mut self, engine: &dyn LogEngine) -> Result<Saved, EngineError> {
-        let mut saved = Saved { floor: self.cursor.floor, counts: self.cursor.counts, ..Saved::default() };
+        let Cursor { after, floor, counts, .. } = self.cursor;
+        let mut saved = Saved { after, floor, counts, ..Saved::default() };
         for entry in engine.state_list(&row_prefix(&self.name)).await? {
             saved.rows.push(parse(&entry)?);
             self.versions.insert(entry.key, entry.version);
@@ -111,7 +116,7 @@ impl Keeping {
 
     /// What an auditor needs beside the log.
     pub(crate) fn books(&self, saved: Saved) -> Books {
-        Books { after: self.cursor.after, checkpoint: self.cursor.checkpoint, saved }
+        Books { checkpoint: self.cursor.checkpoint, saved }
     }
 
     /// Puts `changes` as the engine takes them. What this gives must be saved in the order in which it was given.
@@ -124,6 +129,7 @@ impl Keeping {
             puts.extend(self.put(format!("{}{}", row_prefix(&self.name), lane.as_str()), row.as_ref().map(to_json)));
         }
         (self.cursor.floor, self.cursor.counts) = (changes.floor, changes.counts);
+        self.cursor.checkpoint.discarded += changes.forgotten;
         puts.extend(self.put(cursor_key(&self.name), Some(to_json(&self.cursor))));
         puts
     }
@@ -172,7 +178,7 @@ impl Keeping {
         self.cursor = Cursor { is_paused, sought_at: Some(seeking.at), ..Cursor::at(seeking.after) };
         let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
         engine.state_put(cursor.into_iter().collect()).await?;
-        Ok(Saved { floor: seeking.after, letters, ..Saved::default() })
+        Ok(Saved { after: seeking.after, floor: seeking.after, letters, ..Saved::default() })
     }
 
     fn put(&mut self, key: String, value: Option<String>) -> Option<StatePut> {
@@ -225,7 +231,17 @@ pub(crate) async fn mark_removed(engine: &dyn LogEngine, name: &str, stored: &St
     configure(engine, name, &stored.removed(), expected_version).await
 }
 
-/// Removes all that the subscription `name` keeps; what says that it is being removed goes last. Nobody else may write it any more.
+/// Removes all that the subscription `name` keeps, its replays too; what says that it is being removed goes last. Nobody else may write
+/// it any more.
+pub(crate) async fn remove_all(engine: &dyn LogEngine, name: &str) -> Result<(), EngineError> {
+    for record in replays(engine, name).await? {
+        remove(engine, &replay_name(name, &record.id)).await?;
+        forget_replay(engine, name, &record.id).await?;
+    }
+    remove(engine, name).await
+}
+
+/// Removes all that is kept under `name`, replays apart.
 pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), EngineError> {
     let mut entries = engine.state_list(&row_prefix(name)).await?;
     entries.extend(engine.state_list(&letter_prefix(name)).await?);
@@ -238,14 +254,49 @@ pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), Eng
     Ok(())
 }
 
-/// The dead letters of the subscription `name`, as they are saved.
-pub(crate) async fn dead_letters(engine: &dyn LogEngine, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-    engine.state_list(&letter_prefix(name)).await?.iter().map(parse).collect()
-}
-
 /// One dead letter, as it is saved.
 pub(crate) async fn dead_letter(engine: &dyn LogEngine, name: &str, position: Position) -> Result<Option<DeadLetter>, EngineError> {
     engine.state_get(&letter_key(name, position)).await?.map(|entry| parse(&entry)).transpose()
+}
+
+/// The name under which the replay `id` of the subscription `name` keeps what it has.
+pub(crate) fn replay_name(name: &str, id: &str) -> String {
+    format!("{name}~{id}")
+}
+
+/// The replays of the subscription `name`.
+pub(crate) async fn replays(engine: &dyn LogEngine, name: &str) -> Result<Vec<Record>, EngineError> {
+    engine.state_list(&replay_key(name, "")).await?.iter().map(parse).collect()
+}
+
+/// Makes a replay: what it is, and where it starts, together.
+pub(crate) async fn create_replay(
+    engine: &dyn LogEngine,
+    (name, id): (&str, &str),
+    record: &Record,
+    cursor: &Cursor,
+) -> Result<(), EngineError> {
+    let put = |key, value| StatePut { key, value: Some(value), expected_version: 0 };
+    let cursor = put(cursor_key(&replay_name(name, id)), to_json(cursor));
+    engine.state_put(vec![put(replay_key(name, id), to_json(record)), cursor]).await
+}
+
+/// Keeps how a replay ended. One that has ended stays as it is.
+pub(crate) async fn end_replay(engine: &dyn LogEngine, name: &str, id: &str, ended: &Ended) -> Result<(), EngineError> {
+    let Some(entry) = engine.state_get(&replay_key(name, id)).await? else { return Ok(()) };
+    let mut record: Record = parse(&entry)?;
+    if record.ended.is_some() {
+        return Ok(());
+    }
+    record.ended = Some(ended.clone());
+    let value = Some(to_json(&record));
+    engine.state_put(vec![StatePut { key: entry.key, value, expected_version: entry.version }]).await
+}
+
+/// Forgets a replay that has ended.
+pub(crate) async fn forget_replay(engine: &dyn LogEngine, name: &str, id: &str) -> Result<(), EngineError> {
+    let Some(entry) = engine.state_get(&replay_key(name, id)).await? else { return Ok(()) };
+    engine.state_put(vec![StatePut { key: entry.key, value: None, expected_version: entry.version }]).await
 }
 
 /// Reads a piece of state.
@@ -279,6 +330,10 @@ fn cursor_key(name: &str) -> String {
 
 fn row_prefix(name: &str) -> String {
     format!("lane/{name}/")
+}
+
+fn replay_key(name: &str, id: &str) -> String {
+    format!("replay/{name}/{id}")
 }
 
 fn letter_prefix(name: &str) -> String {

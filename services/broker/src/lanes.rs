@@ -4,7 +4,7 @@
 //! lane and independence between lanes. A lane that keeps failing, or has too much waiting, is *set aside*: one durable row stands for
 //! all of its events, the floor moves past them, and they are found in the log again when their turn comes.
 //!
-//! Whoever drives it saves what [`Lanes::take_changes`] gives, each time all of it or nothing. From any such state, however old, it can
+//! Whoever drives it saves what `Lanes::take_changes` gives, each time all of it or nothing. From any such state, however old, it can
 //! be resumed: every event is then either above the floor, or covered by a row or a dead letter, or done with.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,12 @@ mod endpoint;
 /// Dead letters: redriving and discarding them.
 mod letters;
 
+/// Where one event stands.
+mod standing;
+
+/// What the log loses.
+mod expire;
+
 #[cfg(test)]
 mod model;
 
@@ -52,9 +58,11 @@ mod tests;
 
 pub use durable::{Attempt, Changes, DeadLetter, History, LetterState, Row, Saved, Urgency, Words};
 pub use endpoint::HeldBack;
+pub use expire::Loss;
 pub use lane::Lane;
 pub use ledger::{Counts, Fate};
 pub use settle::Jitter;
+pub use standing::Standing;
 pub use tuning::{OnExhausted, Tuning};
 
 use concurrency::Concurrency;
@@ -99,6 +107,8 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Lanes {
     tuning: Tuning,
+    /// The subscription starts after this position.
+    after: Position,
     read_head: Position,
     /// Events that were read and are neither settled nor covered by a row, with their weights.
     open: BTreeMap<Position, usize>,
@@ -118,6 +128,8 @@ pub struct Lanes {
     gathering_since: Option<Timestamp>,
     flights: BTreeMap<DeliveryId, Flight>,
     delivery_last: u64,
+    /// Events that are in flight, and that the log has lost.
+    lost_in_flight: BTreeSet<Position>,
     concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
@@ -130,13 +142,14 @@ pub struct Lanes {
 impl Lanes {
     /// The lanes of a subscription that has had everything up to `floor`, or does not want it.
     pub fn new(tuning: Tuning, floor: Position) -> Self {
-        Self::resume(tuning, Saved { floor, ..Saved::default() })
+        Self::resume(tuning, Saved { after: floor, floor, ..Saved::default() })
     }
 
     /// The lanes as they were saved.
     pub fn resume(tuning: Tuning, saved: Saved) -> Self {
         let mut lanes = Self {
             tuning,
+            after: saved.after,
             read_head: saved.floor,
             open: BTreeMap::new(),
             open_bytes: 0,
@@ -150,6 +163,7 @@ impl Lanes {
             gathering_since: None,
             flights: BTreeMap::new(),
             delivery_last: 0,
+            lost_in_flight: BTreeSet::new(),
             concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,

@@ -68,7 +68,7 @@ use filters::Selection;
 use http::publish::Bodies;
 use lanes::Counts;
 use publish::{InProcess, Inlet, PublishRights};
-use retention::{EverySubscription, Limits};
+use retention::Limits;
 use sink::outward::Rules;
 use subscriptions::{By, Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 use tokens::Tokens;
@@ -97,7 +97,7 @@ struct Shared {
     inlet: Arc<Inlet>,
     /// Room for what is being published.
     bodies: Bodies,
-    subscriptions: Subscriptions,
+    subscriptions: Arc<Subscriptions>,
     rights: PublishRights,
     tokens: Arc<Tokens>,
     live: Arc<live::Live>,
@@ -128,10 +128,9 @@ impl Broker {
         let shop = settings.rights.services();
         let tokens = Arc::new(Tokens::load(engine.clone(), settings.keyring.clone(), environment).await?);
         let security = (settings.keyring, settings.sinks);
-        let subscriptions = Subscriptions::new(engine.clone(), security, tokens.clone(), shop, environment, lifecycle);
+        let subscriptions = Arc::new(Subscriptions::new(engine.clone(), security, tokens.clone(), shop, environment, lifecycle));
         subscriptions.resume().await?;
-        let holders = Arc::new(EverySubscription(engine.clone()));
-        let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
+        let valve = retention::start(engine.clone(), subscriptions.clone(), settings.retention, environment, lifecycle);
         let live = live::Live::start(engine.clone(), environment, lifecycle);
         Ok(Self {
             shared: Arc::new(Shared {

@@ -15,13 +15,8 @@ use kit::{BoxFuture, Clock, Environment, Lifecycle, Position, Timestamp};
 
 use crate::engine::{Bounds, EngineError, LogEngine};
 
-/// Subscriptions that hold all that they have not settled.
-mod every_subscription;
-
 #[cfg(test)]
 mod tests;
-
-pub(crate) use every_subscription::EverySubscription;
 
 /// A day, in milliseconds.
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;

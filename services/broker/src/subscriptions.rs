@@ -7,7 +7,7 @@ use std::{
 };
 
 use kit::{
-    Environment, Lifecycle, Position, Timestamp,
+    Environment, Lifecycle, Timestamp,
     security::{Keyring, webhook::Secret},
     transport::Sink,
 };
@@ -16,11 +16,9 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    audit::{self, AuditError},
-    dispatcher::{ConfigureError, Decision, Dispatcher, Instruction, Status},
+    dispatcher::{ConfigureError, Dispatcher, Instruction, Status},
     engine::{EngineError, LogEngine},
     keeping::{self, Cursor},
-    lanes::{Counts, DeadLetter},
     sink::{Target, Ways, outward::Rules},
     tokens::{Grant, Tokens},
 };
@@ -37,11 +35,29 @@ pub(crate) mod admission;
 /// A subscription as it is kept.
 pub(crate) mod stored;
 
+/// Pausing, seeking, auditing, and how a subscription stands in full.
+mod operating;
+
+/// Dead letters: looking at them, deciding on them.
+pub(crate) mod letters;
+
+/// Why an event did or did not arrive.
+pub(crate) mod arrivals;
+
+/// Sending a part of the log again.
+pub(crate) mod replays;
+
+/// Who may still need events of the log.
+mod holding;
+
 use admission::Admission;
 pub use admission::NotAdmitted;
+pub(crate) use operating::OperateError;
+
+use replays::Replays;
 use stored::Stored;
 use trust::{Security, Signs, Trust};
-use wanted::{Invalid, Start, Wanted, check_name};
+use wanted::{Invalid, Wanted, check_name};
 
 /// The most subscriptions.
 const SUBSCRIPTIONS_MAX: usize = 256;
@@ -113,17 +129,6 @@ pub enum RegisterError {
     Engine(#[from] EngineError),
 }
 
-/// Why nothing was done with a subscription.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum OperateError {
-    /// There is no subscription of this name.
-    #[error("there is no subscription `{0}`")]
-    Unknown(String),
-    /// The engine could not do it.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-}
-
 /// Why a secret was not replaced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RotateError {
@@ -182,6 +187,7 @@ struct Entry {
     version: i64,
     instructions: mpsc::Sender<Instruction>,
     status: Arc<Mutex<Status>>,
+    replays: Replays,
 }
 
 impl Subscriptions {
@@ -211,12 +217,13 @@ impl Subscriptions {
             let name = entry.key.trim_start_matches(keeping::CONFIG_PREFIX).to_owned();
             let mut stored: Stored = keeping::parse(&entry)?;
             if stored.is_removed {
-                keeping::remove(self.engine.as_ref(), &name).await?;
+                keeping::remove_all(self.engine.as_ref(), &name).await?;
                 continue;
             }
             self.choose_required(&name, &mut stored.wanted);
             let target = self.target(&name, &stored);
-            self.start(&name, stored, entry.version, target);
+            self.start(&name, stored, entry.version, target.clone());
+            self.resume_replays(&name, target.as_ref()).await?;
         }
         Ok(())
     }
@@ -287,7 +294,10 @@ impl Subscriptions {
         self.entries().remove(name);
         let _ = before.instructions.send(Instruction::End).await;
         before.instructions.closed().await;
-        Ok(keeping::remove(self.engine.as_ref(), name).await?)
+        for replay in before.replays.values() {
+            replay.stop().await;
+        }
+        Ok(keeping::remove_all(self.engine.as_ref(), name).await?)
     }
 
     async fn create(&self, name: &str, wanted: Wanted, handle: Option<Arc<dyn Sink>>, admission: &Admission) -> Result<(), RegisterError> {
@@ -296,7 +306,7 @@ impl Subscriptions {
         }
         // A removal that could not be finished.
         if keeping::stored(self.engine.as_ref(), name).await?.is_some_and(|(stored, _)| stored.is_removed) {
-            keeping::remove(self.engine.as_ref(), name).await?;
+            keeping::remove_all(self.engine.as_ref(), name).await?;
         }
         let after = self.resolve(wanted.start).await?;
         let trust = self.signing(name, admission.trust(None));
@@ -322,7 +332,7 @@ impl Subscriptions {
         if is_older {
             // An older instance: what it knows of the world is out of date, but it is there.
             if let Some(handle) = handle {
-                let _ = entry.instructions.send(Instruction::Attach(Target::Handle(handle))).await;
+                self.attach(name, &entry, Some(Target::Handle(handle))).await;
             }
             return Ok(());
         }
@@ -340,35 +350,35 @@ impl Subscriptions {
         // A handle is another one after every start; a URL is the same.
         let target = handle.map(Target::Handle).or_else(|| self.new_target(name, &entry.stored, &after));
         if after == entry.stored {
-            let _ = entry.instructions.send(target.map_or(Instruction::Nudge, Instruction::Attach)).await;
+            self.attach(name, &entry, target).await;
             return Ok(());
         }
         self.configure(name, entry, after, target).await
     }
 
+    /// The subscriber is there, perhaps at another place.
+    async fn attach(&self, name: &str, entry: &Entry, target: Option<Target>) {
+        let instruction = || target.clone().map_or(Instruction::Nudge, Instruction::Attach);
+        let _ = entry.instructions.send(instruction()).await;
+        self.tell_replays(name, instruction).await;
+    }
+
     /// Has the dispatcher take `after` instead of what it has; it alone knows which events it has read already.
     async fn configure(&self, name: &str, entry: Entry, after: Stored, target: Option<Target>) -> Result<(), RegisterError> {
         let (reply, answer) = oneshot::channel();
-        let instruction = Instruction::Configure { after: Box::new(after), target, reply };
+        let instruction = Instruction::Configure { after: Box::new(after), target: target.clone(), reply };
         entry.instructions.send(instruction).await.map_err(|_| EngineError::Closed)?;
         let configured = answer.await.map_err(|_| EngineError::Closed)?.map_err(|error| match error {
             ConfigureError::TooManyChanges(_) => RegisterError::TooManyChanges(name.to_owned()),
             ConfigureError::Engine(error) => RegisterError::Engine(error),
         })?;
-        self.entries().insert(name.to_owned(), Entry { stored: configured.stored, version: configured.version, ..entry });
+        if let Some(entry) = self.entries().get_mut(name) {
+            (entry.stored, entry.version) = (configured.stored, configured.version);
+        }
+        if let Some(target) = target {
+            self.tell_replays(name, || Instruction::Attach(target.clone())).await;
+        }
         Ok(())
-    }
-
-    /// The position after which a subscription starts. What the log has lost already is before that.
-    pub(crate) async fn resolve(&self, start: Start) -> Result<Position, EngineError> {
-        let before = |position: Position| Position(position.0.saturating_sub(1).max(0));
-        let earliest = before(self.engine.bounds().first);
-        Ok(match start {
-            Start::Earliest => earliest,
-            Start::Latest => self.engine.tail().last(),
-            Start::Position(position) => before(position).max(earliest),
-            Start::Time(time) => self.engine.find_time(time).await?.max(earliest),
-        })
     }
 
     fn choose_required(&self, name: &str, wanted: &mut Wanted) {
@@ -387,54 +397,6 @@ impl Subscriptions {
     pub(crate) fn list(&self) -> Vec<Subscription> {
         let now = self.environment.clock.now();
         self.entries().iter().map(|(name, entry)| entry.show(name, now)).collect()
-    }
-
-    pub(crate) async fn dead_letters(&self, name: &str) -> Result<Vec<DeadLetter>, EngineError> {
-        keeping::dead_letters(self.engine.as_ref(), name).await
-    }
-
-    /// Tries the dead letters at `positions` again, or gives them up for good. Answers how many of them there were.
-    pub(crate) async fn decide(&self, name: &str, decision: Decision, positions: Vec<Position>) -> Result<usize, OperateError> {
-        self.tell(name, |reply| Instruction::Decide { decision, positions, reply }).await
-    }
-
-    /// Delivers nothing from now on, or delivers again.
-    pub(crate) async fn pause(&self, name: &str, is_paused: bool) -> Result<(), OperateError> {
-        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await
-    }
-
-    /// Starts anew at `start`; answers the position after which that is. See [`keeping::Keeping::seek`].
-    pub(crate) async fn seek(&self, name: &str, start: Start) -> Result<Position, OperateError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let after = self.resolve(start).await?;
-        let configured = self.tell(name, |reply| Instruction::Seek { after, reply }).await?;
-        if let Some(entry) = self.entries().get_mut(name) {
-            (entry.stored, entry.version) = (configured.stored, configured.version);
-        }
-        Ok(after)
-    }
-
-    /// Audits the books of the subscription `name` against the log, while both are in use.
-    pub(crate) async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
-        let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
-            OperateError::Unknown(name) => AuditError::Unknown(name),
-            OperateError::Engine(error) => AuditError::Engine(error),
-        })?;
-        let auditor = audit::fold(self.engine.as_ref(), &stored, books).await?;
-        auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
-    }
-
-    /// Tells the dispatcher of `name` something, and waits for its answer.
-    async fn tell<T>(
-        &self,
-        name: &str,
-        instruction: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Instruction,
-    ) -> Result<T, OperateError> {
-        let instructions = self.entries().get(name).map(|entry| entry.instructions.clone());
-        let instructions = instructions.ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
-        let (reply, answer) = oneshot::channel();
-        instructions.send(instruction(reply)).await.map_err(|_| EngineError::Closed)?;
-        Ok(answer.await.map_err(|_| EngineError::Closed)??)
     }
 
     /// Where the events of `stored` go, if that is a URL.
@@ -472,6 +434,7 @@ impl Subscriptions {
         let status = Arc::new(Mutex::new(Status::new()));
         let dispatcher = Dispatcher {
             name: name.to_owned(),
+            key: name.to_owned(),
             stored: stored.clone(),
             version,
             target,
@@ -480,9 +443,10 @@ impl Subscriptions {
             lifecycle: self.lifecycle.clone(),
             instructions: queue,
             status: status.clone(),
+            replay: None,
         };
         self.lifecycle.spawn("dispatcher", dispatcher.run());
-        self.entries().insert(name.to_owned(), Entry { stored, version, instructions, status });
+        self.entries().insert(name.to_owned(), Entry { stored, version, instructions, status, replays: Replays::new() });
     }
 
     fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Entry>> {

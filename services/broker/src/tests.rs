@@ -31,6 +31,15 @@ mod subscribing;
 /// Pausing, seeking, deciding, and the books behind it.
 mod operating;
 
+/// Why an event did or did not arrive.
+mod arriving;
+
+/// Sending a part of the log again.
+mod replaying;
+
+/// What the log loses.
+mod losing;
+
 /// Real sockets.
 mod network;
 

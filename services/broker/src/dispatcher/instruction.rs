@@ -3,12 +3,12 @@
 use kit::Position;
 use tokio::sync::oneshot;
 
-use super::{Dispatcher, Flying, Run, tuning};
+use super::{Dispatcher, Flying, Run, Status, tuning};
 use crate::{
     audit::Books,
     engine::EngineError,
     keeping,
-    lanes::Lanes,
+    lanes::{Lane, Lanes, LetterState, Standing},
     sink::Target,
     subscriptions::stored::{Stored, TooManyChanges},
 };
@@ -29,8 +29,32 @@ pub(crate) enum Instruction {
     Decide { decision: Decision, positions: Vec<Position>, reply: oneshot::Sender<Result<usize, EngineError>> },
     /// Show the books, as they are saved, and what is asked for.
     Show { reply: oneshot::Sender<Result<(Stored, Books), EngineError>> },
+    /// Say where the subscriber is, and how it stands.
+    Reveal { reply: oneshot::Sender<Result<(Option<Target>, Status), EngineError>> },
+    /// Say how it stands, and what waits longest.
+    Look { reply: oneshot::Sender<Result<Look, EngineError>> },
+    /// Say where the event at this position, of this lane, stands, if it is asked for; and how the subscription stands.
+    Stand { position: Position, lane: String, reply: oneshot::Sender<Result<(Standing, Status, Stored), EngineError>> },
+    /// Find dead letters after a position.
+    Letters {
+        after: Position,
+        limit: usize,
+        is_wanted: fn(LetterState) -> bool,
+        reply: oneshot::Sender<Result<Vec<Position>, EngineError>>,
+    },
+    /// Let the log lose its events up to here; answered by how far it may go.
+    Release { up_to: Position, reply: oneshot::Sender<Result<Position, EngineError>> },
     /// The subscription is gone: end, and save nothing any more.
     End,
+}
+
+/// How a subscription stands, and what waits longest.
+pub(crate) struct Look {
+    pub(crate) status: Status,
+    /// The oldest event that is known to wait.
+    pub(crate) oldest: Option<Position>,
+    /// The lane that was set aside the longest ago, and does not wait behind a dead letter; its next event is not before this.
+    pub(crate) oldest_aside: Option<(Position, Lane)>,
 }
 
 /// What is to become of a dead letter.
@@ -92,6 +116,30 @@ impl Dispatcher {
             Instruction::Show { reply } => {
                 let books = self.show_books(run).await;
                 drop(reply.send(books));
+            }
+            Instruction::Reveal { reply } => {
+                let status = self.status_now(run, self.engine.tail().last());
+                drop(reply.send(Ok((self.target.clone(), status))));
+            }
+            Instruction::Look { reply } => {
+                let (oldest, oldest_aside) = run.lanes.oldest();
+                let status = self.status_now(run, self.engine.tail().last());
+                drop(reply.send(Ok(Look { status, oldest, oldest_aside })));
+            }
+            Instruction::Stand { position, lane, reply } => {
+                let standing = self.stand(run.lanes.standing(position, &lane), position, &lane).await;
+                let status = self.status_now(run, self.engine.tail().last());
+                drop(reply.send(standing.map(|standing| (standing, status, self.stored.clone()))));
+            }
+            Instruction::Letters { after, limit, is_wanted, reply } => {
+                // What is found must be where it is looked for.
+                let saved = self.flush(run).await;
+                drop(reply.send(saved.map(|()| run.lanes.dead_letters(after, limit, is_wanted))));
+            }
+            Instruction::Release { up_to, reply } => {
+                let released = self.release(run, up_to).await;
+                self.show(run, self.engine.tail().last());
+                drop(reply.send(released));
             }
             Instruction::End => {
                 run.saving.end().await;
@@ -163,7 +211,7 @@ impl Dispatcher {
         self.flush(run).await?;
         let mut count = 0;
         for position in positions {
-            let Some(letter) = keeping::dead_letter(self.engine.as_ref(), &self.name, position).await? else { continue };
+            let Some(letter) = keeping::dead_letter(self.engine.as_ref(), &self.key, position).await? else { continue };
             let now = self.environment.clock.now();
             count += usize::from(match decision {
                 Decision::Redrive => run.lanes.redrive(letter, now),
@@ -174,8 +222,19 @@ impl Dispatcher {
         Ok(count)
     }
 
+    /// Finds out where an event stands whose lane must be looked through first.
+    async fn stand(&self, standing: Standing, position: Position, lane: &str) -> Result<Standing, EngineError> {
+        let Standing::Sought { after, first } = standing else { return Ok(standing) };
+        Ok(match self.seek(&Lane::new(lane), after, position).await? {
+            Some((found, _)) if found == position => *first,
+            Some((by, _)) => Standing::Blocked { by },
+            // It is not asked for.
+            None => Standing::Settled,
+        })
+    }
+
     async fn show_books(&self, run: &mut Run) -> Result<(Stored, Books), EngineError> {
         self.flush(run).await?;
-        Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.name).await?))
+        Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.key).await?))
     }
 }

@@ -1,8 +1,9 @@
 //! How a subscription stands.
 
 use kit::{Position, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use super::Reset;
 use crate::{
     keeping::Cursor,
     lanes::{Counts, Lanes, Words},
@@ -20,8 +21,13 @@ pub struct Status {
     pub floor: Position,
     /// How far the log was read.
     pub read_head: Position,
-    /// How many events wait to be taken. Events that were not read yet are all counted, whether they are asked for or not.
+    /// How many events wait to be taken. Of those that were not read yet, what is asked for is counted where a subscription is described
+    /// in full, and only among the first 10,000; else all of them are.
     pub lag_events: i64,
+    /// How long the oldest event waits that does not wait behind a dead letter, in seconds; known where it is described in full.
+    pub lag_s: Option<u64>,
+    /// That event.
+    pub oldest_unacknowledged: Option<Oldest>,
     /// How many deliveries are in flight, and how many may be.
     pub in_flight: usize,
     /// The most deliveries that may be in flight now: fewer while the sink struggles.
@@ -36,6 +42,8 @@ pub struct Status {
     pub dead_letters: usize,
     /// What became of the events that were read.
     pub counts: Account,
+    /// What the log lost last before it was taken.
+    pub reset: Option<Reset>,
     /// What went wrong last.
     pub last_error: Option<LastError>,
     /// When the next retry or probe is due.
@@ -43,8 +51,20 @@ pub struct Status {
     pub next_attempt: Option<Timestamp>,
 }
 
+/// The oldest event that waits to be taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Oldest {
+    /// Its position.
+    pub position: Position,
+    /// Its lane.
+    pub lane: String,
+    /// When it was published.
+    #[serde(with = "wire::time")]
+    pub published_at: Timestamp,
+}
+
 /// What became of the events that a subscription asked for, since its start, as far as they were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// All of them: the sum of the others.
     pub matched: i64,
@@ -109,6 +129,8 @@ impl Status {
             floor: lanes.floor(),
             read_head: lanes.read_head(),
             lag_events: counts.pending.saturating_add(unread),
+            lag_s: None,
+            oldest_unacknowledged: None,
             in_flight: 0,
             in_flight_max: lanes.concurrency(),
             lanes_set_aside: lanes.set_aside_count(),
@@ -116,6 +138,7 @@ impl Status {
             lanes_parked: lanes.parked_count(),
             dead_letters: lanes.dead_letter_count(),
             counts,
+            reset: cursor.reset,
             last_error: None,
             next_attempt: lanes.next_wake(now).filter(|_| matches!(state, State::Active | State::Holding)),
         }

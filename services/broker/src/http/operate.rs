@@ -27,7 +27,7 @@ pub(super) async fn resume(State(shared): State<Arc<Shared>>, caller: Caller, Pa
 async fn set_paused(shared: &Shared, caller: &Caller, name: &str, is_paused: bool) -> Result<Response, Problem> {
     may_operate(caller, name)?;
     shared.subscriptions.pause(name, is_paused).await.map_err(|error| operate_problem(&error))?;
-    shared.subscriptions.get(name).map(subscriptions::show).ok_or_else(subscriptions::unknown)
+    subscriptions::show(shared, name).await
 }
 
 /// What a seek does, or would do.

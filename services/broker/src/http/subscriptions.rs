@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     extract::{Request, State},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use kit::{
@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::{
     List, body_or_nothing,
     caller::{Caller, missing_scope},
-    engine_problem, operators_only,
+    engine_problem, no_store, operate_problem, operators_only,
 };
 use crate::{
     Shared,
@@ -36,15 +36,17 @@ const MERGE_PATCH_JSON: &str = "application/merge-patch+json";
 /// The most entity tags in one condition.
 const TAGS_MAX: usize = 16;
 
-pub(super) async fn list_subscriptions(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Json<List<Subscription>>, Problem> {
-    let items = shared.subscriptions.list();
-    let Caller::Outsider(grant) = &caller else {
-        operators_only(&caller)?;
-        return Ok(Json(List { items }));
-    };
+pub(super) async fn list_subscriptions(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Response, Problem> {
     // An outsider sees the subscriptions that are theirs, as if there were no others.
-    let is_theirs = |one: &Subscription| grant.scopes.may_own(&one.name).is_ok() || grant.scopes.may_operate(&one.name).is_ok();
-    Ok(Json(List { items: items.into_iter().filter(is_theirs).collect() }))
+    let is_theirs = |name: &str| match &caller {
+        Caller::Outsider(grant) => grant.scopes.may_own(name).is_ok() || grant.scopes.may_operate(name).is_ok(),
+        Caller::Anonymous | Caller::Guest(_) | Caller::Service(_) | Caller::Operator => true,
+    };
+    if !matches!(caller, Caller::Outsider(_)) {
+        operators_only(&caller)?;
+    }
+    let items = shared.subscriptions.describe_all(is_theirs).await.map_err(|error| operate_problem(&error))?;
+    Ok(no_store(Json(List { items })))
 }
 
 pub(super) async fn get_subscription(
@@ -56,7 +58,7 @@ pub(super) async fn get_subscription(
         Caller::Outsider(grant) if grant.scopes.may_operate(&name).is_ok() => {}
         _ => drop(owner(&shared, caller, &name)?),
     }
-    shared.subscriptions.get(&name).map(show).ok_or_else(unknown)
+    show(&shared, &name).await
 }
 
 pub(super) async fn put_subscription(
@@ -75,7 +77,7 @@ pub(super) async fn put_subscription(
     check_required(may_require, wanted.required)?;
     let condition = Condition::read(&headers)?;
     let registered = shared.subscriptions.register(&name, wanted, by, condition.expected()).await;
-    registered.map(show).map_err(|error| register_problem(&error))
+    show_made(&shared, registered.map_err(|error| register_problem(&error))?).await
 }
 
 pub(super) async fn patch_subscription(
@@ -100,7 +102,7 @@ pub(super) async fn patch_subscription(
         return Err(Problem::new(StatusCode::PRECONDITION_REQUIRED, "precondition_required", detail));
     }
     let patched = shared.subscriptions.patch(&name, &patch, by, condition.expected()).await;
-    patched.map(show).map_err(|error| register_problem(&error))
+    show_made(&shared, patched.map_err(|error| register_problem(&error))?).await
 }
 
 pub(super) async fn delete_subscription(
@@ -115,8 +117,17 @@ pub(super) async fn delete_subscription(
     removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| register_problem(&error))
 }
 
-pub(super) fn show(subscription: Subscription) -> Response {
-    ([(header::ETAG, subscription.etag.clone()), (header::CACHE_CONTROL, String::from("no-store"))], Json(subscription)).into_response()
+/// A subscription in full, with its entity tag.
+pub(super) async fn show(shared: &Shared, name: &str) -> Result<Response, Problem> {
+    let subscription = shared.subscriptions.describe(name).await.map_err(|error| operate_problem(&error))?;
+    Ok(no_store(([(header::ETAG, subscription.etag.clone())], Json(subscription))))
+}
+
+/// The same, of a subscription that was just `made` or changed: with its secret, if it has a new one.
+async fn show_made(shared: &Shared, made: Subscription) -> Result<Response, Problem> {
+    let described = shared.subscriptions.describe(&made.name).await.map_err(|error| operate_problem(&error))?;
+    let subscription = Subscription { secret: made.secret, ..described };
+    Ok(no_store(([(header::ETAG, subscription.etag.clone())], Json(subscription))))
 }
 
 pub(super) async fn rotate_secret(
@@ -132,11 +143,11 @@ pub(super) async fn rotate_secret(
     let mut fields = Fields(map);
     let grace = tokens::grace(&mut fields).and_then(|grace| fields.finish().map(|()| grace));
     let grace = grace.map_err(|error| invalid_problem("invalid_rotation", &error))?;
-    let rotated = shared.subscriptions.rotate_secret(&name, grace).await;
-    rotated.map(show).map_err(|error| match &error {
+    let rotated = shared.subscriptions.rotate_secret(&name, grace).await.map_err(|error| match &error {
         RotateError::OfTheShop(_) => Problem::conflict("derived_secret", error.to_string()),
         RotateError::Register(error) => register_problem(error),
-    })
+    });
+    show_made(&shared, rotated?).await
 }
 
 /// A service looks after its own subscription, an outsider after those that their token names, operators after all of them.

@@ -161,6 +161,8 @@ pub struct Changes {
     pub floor: Position,
     /// What became of the events up to the floor.
     pub counts: Counts,
+    /// How many records of discarded events go with this, because the log loses the events.
+    pub forgotten: i64,
     /// Whether that was everything.
     pub is_all: bool,
 }
@@ -168,6 +170,8 @@ pub struct Changes {
 /// How a subscription stood when it was saved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Saved {
+    /// The subscription starts after this position.
+    pub after: Position,
     /// Everything up to here is settled or covered by a row.
     pub floor: Position,
     /// What became of the events up to the floor.

@@ -6,7 +6,7 @@ use kit::{Position, Timestamp, ids::Ids};
 
 use super::{Changes, Counts, DeadLetter, Delivery, Lane, Lanes, LetterState, OnExhausted, Row, Saved, Step, Tuning};
 use crate::{
-    audit::{Auditor, Books},
+    audit::{Auditor, Books, Checkpoint},
     verdict::{Fault, Outcome, Verdict},
 };
 
@@ -71,6 +71,9 @@ pub(super) struct World {
     flying: Vec<Delivery>,
     /// What was a dead letter once: in a lane that goes on, later events may come before it.
     given_up: BTreeSet<Position>,
+    /// The log begins behind this.
+    pub(super) trimmed: Position,
+    checkpoint: Checkpoint,
 }
 
 /// What outlives a crash.
@@ -85,7 +88,7 @@ struct State {
 impl State {
     fn read(&self) -> Saved {
         let (rows, letters) = (self.rows.values().cloned().collect(), self.letters.values().cloned().collect());
-        Saved { floor: self.floor, counts: self.counts, rows, letters }
+        Saved { after: Position::START, floor: self.floor, counts: self.counts, rows, letters }
     }
 }
 
@@ -104,6 +107,8 @@ impl World {
             tried: BTreeMap::new(),
             flying: Vec::new(),
             given_up: BTreeSet::new(),
+            trimmed: Position::START,
+            checkpoint: Checkpoint::default(),
         }
     }
 
@@ -169,6 +174,7 @@ impl World {
                 Step::Idle => return has_started,
                 Step::Seek { lane, after, up_to } => {
                     let of_lane = |logged: &Logged| logged.lane.to_string() == lane.as_str();
+                    assert!(after >= self.trimmed, "the log begins at {}", self.trimmed.next());
                     let next = self.matched().find(|(position, logged)| *position > after && *position <= up_to && of_lane(logged));
                     let next = next.map(|(position, _)| (position, 100));
                     self.lanes.found(&lane, next);
@@ -244,8 +250,9 @@ impl World {
             self.matched().filter(|(earlier, logged)| logged.lane == lane && *earlier < position).map(|(p, _)| p).collect();
         for earlier in before {
             let is_done = self.applied.contains(&earlier) || self.discarded.contains(&earlier);
+            let is_lost = earlier <= self.trimmed;
             let may_wait = self.tuning.on_exhausted == OnExhausted::Continue && self.given_up.contains(&earlier);
-            assert!(is_done || may_wait, "{position} came before {earlier}");
+            assert!(is_done || is_lost || may_wait, "{position} came before {earlier}");
         }
         self.applied.insert(position);
     }
@@ -253,7 +260,7 @@ impl World {
     /// Saves some of what changed, and audits what is saved now.
     pub(super) fn save(&mut self) -> bool {
         let lanes_max = usize::try_from(1 + self.ids.up_to(4)).unwrap();
-        let Changes { rows, letters, floor, counts, is_all } = self.lanes.take_changes(lanes_max);
+        let Changes { rows, letters, floor, counts, forgotten, is_all } = self.lanes.take_changes(lanes_max);
         for (lane, row) in rows {
             match row {
                 Some(row) => drop(self.saved.rows.insert(lane, row)),
@@ -268,6 +275,7 @@ impl World {
         }
         assert!(floor >= self.saved.floor);
         (self.saved.floor, self.saved.counts) = (floor, counts);
+        self.checkpoint.discarded += forgotten;
         self.audit();
         is_all
     }
@@ -278,9 +286,36 @@ impl World {
 
     /// Whatever is saved, the log must bear it out.
     fn audit(&self) {
-        let mut auditor = Auditor::new(Books { saved: self.saved.read(), ..Books::default() });
-        self.matched().for_each(|(position, logged)| auditor.see(position, &logged.lane.to_string()));
+        let mut auditor = Auditor::new(Books { saved: self.saved.read(), checkpoint: self.checkpoint });
+        self.matched()
+            .filter(|(position, _)| *position > self.trimmed)
+            .for_each(|(position, logged)| auditor.see(position, &logged.lane.to_string()));
         auditor.finish().unwrap();
+    }
+
+    /// The log loses the events up to `up_to`.
+    pub(super) fn expire(&mut self, up_to: Position) {
+        self.save_all();
+        // As a release does before anything is lost.
+        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
+        let matched: Vec<_> = self.matched().map(|(position, logged)| (position, logged.lane.to_string())).collect();
+        let lanes = self.lanes.expiring_lanes(up_to);
+        let loss = self.lanes.expire_known(up_to);
+        for (lane, after) in &lanes {
+            let events = matched.iter().filter(|(position, of)| of == lane.as_str() && position > after && *position <= up_to);
+            events.for_each(|(position, _)| self.lanes.expire_aside(&loss, lane, *position));
+        }
+        for (position, lane) in matched.iter().filter(|(position, _)| *position <= up_to) {
+            self.lanes.expire_unread(&loss, *position, lane);
+        }
+        self.lanes.passed(up_to);
+        lanes.iter().for_each(|(lane, _)| self.lanes.expire_lane(&loss, lane));
+        self.save_all();
+        assert!(self.lanes.settled_up_to() >= up_to);
+        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
+        self.trimmed = up_to.max(self.trimmed);
+        self.audit();
+        self.check_live();
     }
 
     pub(super) fn crash(&mut self) {

@@ -13,6 +13,11 @@ use super::{
 impl Lanes {
     /// What is to be done at the time `now`; to be asked until it says [`Step::Idle`].
     pub fn next_step(&mut self, now: Timestamp) -> Step {
+        self.next_step_of(now, usize::MAX)
+    }
+
+    /// The same, when at most `events_max` events may go.
+    pub fn next_step_of(&mut self, now: Timestamp, events_max: usize) -> Step {
         if let Some(held_back) = &self.held_back {
             if held_back.probe.is_some() || now < held_back.next_at {
                 return Step::Idle;
@@ -33,7 +38,7 @@ impl Lanes {
         };
         let classes = [Class::Proven, Class::Alone, Class::Fresh].map(|class| may(class).then_some(class));
         for class in classes.into_iter().flatten() {
-            match self.collect(class, now) {
+            match self.collect(class, now, events_max.min(self.tuning.batch_events_max)) {
                 Step::Idle => {}
                 step => return step,
             }
@@ -66,7 +71,7 @@ impl Lanes {
         step
     }
 
-    fn collect(&mut self, class: Class, now: Timestamp) -> Step {
+    fn collect(&mut self, class: Class, now: Timestamp, events_max: usize) -> Step {
         let (mut picked, mut bytes, mut is_full) = (Vec::new(), 0, false);
         for due in self.waiting.of(class).iter().take_while(|due| due.at <= now) {
             let Some((position, weight)) = self.next_of(&due.lane) else { return self.seek(due) };
@@ -77,7 +82,7 @@ impl Lanes {
                 break;
             }
             picked.push((position, due.lane.clone()));
-            is_full |= picked.len() >= self.tuning.batch_events_max;
+            is_full |= picked.len() >= events_max;
             if is_full {
                 break;
             }

@@ -12,18 +12,21 @@ pub(super) struct Unsaved {
     pub(super) letters: BTreeMap<Position, Option<DeadLetter>>,
     /// How events up to the saved floor went over from one fate to another.
     pub(super) changes: Counts,
+    /// How many records of discarded events went with the log.
+    pub(super) forgotten: i64,
 }
 
 impl Lanes {
     /// What changed since the last time, of up to `lanes_max` lanes; with the floor as it is now, if that was all of them. What this
     /// gives must be saved together, and one after the other.
     pub fn take_changes(&mut self, lanes_max: usize) -> Changes {
-        let (mut rows, mut letters) = (Vec::new(), Vec::new());
+        let (mut rows, mut letters, mut forgotten) = (Vec::new(), Vec::new(), 0);
         for _ in 0..lanes_max {
             let Some((lane, unsaved)) = self.unsaved.pop_first() else { break };
             self.ledger.book(unsaved.changes);
             self.unsaved_letters -= unsaved.letters.len();
             letters.extend(unsaved.letters);
+            forgotten += unsaved.forgotten;
             let row = self.row(&lane);
             rows.push((lane, row));
         }
@@ -31,7 +34,7 @@ impl Lanes {
         if is_all {
             self.ledger.rise(self.floor());
         }
-        Changes { rows, letters, floor: self.ledger.floor(), counts: self.ledger.below(), is_all }
+        Changes { rows, letters, floor: self.ledger.floor(), counts: self.ledger.below(), forgotten, is_all }
     }
 
     /// Whether something is to be saved, and how urgently.

@@ -1,5 +1,7 @@
 //! Learns from answers: acknowledges, retries, sets aside, and gives up.
 
+use std::borrow::Cow;
+
 use kit::{Position, Timestamp};
 
 use super::{
@@ -31,10 +33,11 @@ impl Lanes {
             self.release(now);
         }
         self.learn(id, &flight, &verdict);
-        self.note_attempts(&flight, &verdict, now);
+        let (events, verdict) = self.without_lost(&flight.events, verdict);
+        self.note_attempts(&events, &verdict, now);
         match verdict {
             Verdict::Answered(outcomes) => {
-                for ((position, lane), outcome) in flight.events.iter().zip(outcomes) {
+                for ((position, lane), outcome) in events.iter().zip(outcomes) {
                     match outcome {
                         Outcome::Acknowledged => self.acknowledge(lane, *position),
                         Outcome::Later(fault) => self.postpone(lane, &fault, now, jitter),
@@ -48,7 +51,7 @@ impl Lanes {
                     }
                 }
             }
-            Verdict::Failed(fault) => match &*flight.events {
+            Verdict::Failed(fault) => match &*events {
                 [(position, lane)] => {
                     if let Some(state) = self.lanes.get_mut(lane) {
                         state.is_alone = true;
@@ -60,10 +63,10 @@ impl Lanes {
                     self.part(events, now, &mut || jitter(first_ms).max(asked_ms(&fault)));
                 }
             },
-            Verdict::Unreadable(_) => self.part(&flight.events, now, &mut || 0),
-            Verdict::Busy(fault) => flight.events.iter().for_each(|(_, lane)| self.postpone(lane, &fault, now, jitter)),
+            Verdict::Unreadable(_) => self.part(&events, now, &mut || 0),
+            Verdict::Busy(fault) => events.iter().for_each(|(_, lane)| self.postpone(lane, &fault, now, jitter)),
             Verdict::EndpointAtFault(fault) => {
-                self.suspect(flight.events.iter().map(|(_, lane)| lane), now, jitter);
+                self.suspect(events.iter().map(|(_, lane)| lane), now, jitter);
                 self.hold_back(id, fault, now, jitter);
             }
         }
@@ -88,9 +91,27 @@ impl Lanes {
         }
     }
 
+    /// Without the events that the log has lost meanwhile: whatever was answered, they have their fate.
+    fn without_lost<'a>(&mut self, events: &'a [(Position, Lane)], verdict: Verdict) -> (Cow<'a, [(Position, Lane)]>, Verdict) {
+        if self.lost_in_flight.is_empty() {
+            return (Cow::Borrowed(events), verdict);
+        }
+        let is_lost: Vec<_> = events.iter().map(|(position, lane)| self.land_lost(lane, *position)).collect();
+        let mut left = is_lost.iter();
+        let events = events.iter().filter(|_| left.next() == Some(&false)).cloned().collect();
+        let verdict = match verdict {
+            Verdict::Answered(outcomes) => {
+                let mut left = is_lost.iter();
+                Verdict::Answered(outcomes.into_iter().filter(|_| left.next() == Some(&false)).collect())
+            }
+            Verdict::Unreadable(_) | Verdict::Busy(_) | Verdict::Failed(_) | Verdict::EndpointAtFault(_) => verdict,
+        };
+        (Cow::Owned(events), verdict)
+    }
+
     /// Keeps in mind how each event was tried in vain.
-    fn note_attempts(&mut self, flight: &Flight, verdict: &Verdict, now: Timestamp) {
-        for (index, (_, lane)) in flight.events.iter().enumerate() {
+    fn note_attempts(&mut self, events: &[(Position, Lane)], verdict: &Verdict, now: Timestamp) {
+        for (index, (_, lane)) in events.iter().enumerate() {
             if let (Some(fault), Some(state)) = (verdict.fault_of(index), self.lanes.get_mut(lane)) {
                 state.history.get_or_insert_default().note(fault, now);
             }
@@ -205,7 +226,7 @@ impl Lanes {
     }
 
     /// Answers whether it was open.
-    fn close(&mut self, position: Position) -> bool {
+    pub(super) fn close(&mut self, position: Position) -> bool {
         let weight = self.open.remove(&position);
         self.open_bytes -= weight.unwrap_or(0);
         weight.is_some()

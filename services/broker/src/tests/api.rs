@@ -211,7 +211,7 @@ async fn a_service_registers_its_own_subscription_and_operators_see_it() {
     assert_eq!((status, list["items"].as_array().map(Vec::len)), (StatusCode::OK, Some(1)));
     let (_, one) = shop.get(OPERATOR, "/api/subscriptions/tester").await;
     assert_eq!((&one["types"], &one["status"]["lanes_set_aside"]), (&json!([TYPE]), &json!(0)));
-    assert_eq!(shop.get(OPERATOR, "/api/subscriptions/tester/dead-letters").await, (StatusCode::OK, json!({"items": []})));
+    assert_eq!(shop.get(OPERATOR, "/api/subscriptions/tester/dead-letters").await, (StatusCode::OK, json!({"items": [], "next": null})));
     assert_eq!(shop.get(Who::Service("tester"), "/api/subscriptions").await.0, StatusCode::FORBIDDEN);
     assert_eq!(shop.get(OPERATOR, "/api/subscriptions/nobody").await.0, StatusCode::NOT_FOUND);
     let redrive = OPERATOR.ask(Method::POST, "/api/subscriptions/tester/dead-letters/1/redrive").body(Body::empty()).unwrap();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use kit::{
-    BoxFuture, Envelope, Environment, Lifecycle, Recorded,
+    BoxFuture, Envelope, Environment, Lifecycle, Position, Recorded,
     ids::Ids,
     transport::{ItemAnswer, Sink, SinkError},
 };
@@ -19,6 +19,7 @@ use crate::{
     Broker,
     dispatcher::{Decision, State},
     filters::Selection,
+    lanes::DeadLetter,
     subscriptions::RegisterError,
 };
 
@@ -30,6 +31,8 @@ pub(super) enum Temper {
     Moody,
     /// Fails on one lane, by this status.
     Hates(&'static str, u16),
+    /// Fails on everything, by this status.
+    HatesAll(u16),
 }
 
 /// A subscriber with an inbox: it checks that each lane's events come in sequence.
@@ -93,6 +96,7 @@ impl Sink for Subscriber {
                         if one.event.lane() == lane { answers.push(answer(index, status)) } else { self.apply(&one.event) }
                     }
                 }
+                Temper::HatesAll(status) => answers.extend((0..events.len()).map(|index| answer(index, status))),
                 Temper::Moody => {
                     let_time_pass(Duration::from_millis(self.ids.up_to(20))).await;
                     match self.ids.up_to(29) {
@@ -242,14 +246,14 @@ fn a_poisonous_event_becomes_a_dead_letter_and_its_lane_waits_behind_it_also_aft
         broker.attach("tester", [TYPE], 1, subscriber.clone()).await.unwrap();
         let_time_pass(Duration::from_secs(200)).await;
         assert_eq!(subscriber.total(), 20, "it waits for somebody to decide");
-        let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
+        let letters = dead_letters(&broker).await;
         assert_eq!(letters.iter().map(|one| (one.lane.as_str(), one.status, one.attempts)).collect::<Vec<_>>(), [("bad", Some(422), 1)]);
         let redrive = async |position| broker.shared.subscriptions.decide("tester", Decision::Redrive, vec![position]).await;
         assert_eq!(redrive(letters[0].position.next()).await, Ok(0));
         assert_eq!(redrive(letters[0].position).await, Ok(1));
         subscriber.until(40).await;
         let_time_pass(Duration::from_secs(5)).await;
-        assert_eq!(broker.shared.subscriptions.dead_letters("tester").await.unwrap(), []);
+        assert_eq!(dead_letters(&broker).await, []);
         assert_eq!(broker.subscription("tester").unwrap().status.lanes_set_aside, 0);
     });
 }
@@ -304,6 +308,12 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
     assert_eq!(broker.engine().tail().last(), kit::Position(PUBLISHERS * ROUNDS));
     assert!(lifecycle.stop(DEADLINE).await);
     assert_eq!(lifecycle.failure(), None);
+}
+
+/// All dead letters of the subscription `tester`, also those that were discarded.
+pub(super) async fn dead_letters(broker: &Broker) -> Vec<DeadLetter> {
+    let (letters, _) = broker.shared.subscriptions.letters("tester", (Position::START, 1_000), |_| true).await.unwrap();
+    letters.into_iter().map(|letter| letter.letter).collect()
 }
 
 /// Waits until `is_so`, in simulated time.

@@ -8,7 +8,7 @@ use kit::{Envelope, Lifecycle, Timestamp, http::server::serve};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::{DEADLINE, TYPE, event, keyring, shop};
+use super::{DEADLINE, TYPE, delivery::dead_letters, event, keyring, shop};
 use crate::{
     filters::Selection,
     subscriptions::{By, Expected, wanted::Wanted},
@@ -100,7 +100,7 @@ async fn a_delivery_says_which_attempt_it_is_and_until_when_an_answer_counts_and
     shop.broker.shared.subscriptions.register("tester", wanted, By::Shop, Expected::Anything).await.unwrap();
     let letter = within(async {
         loop {
-            if let Some(letter) = shop.broker.shared.subscriptions.dead_letters("tester").await.unwrap().pop() {
+            if let Some(letter) = dead_letters(&shop.broker).await.pop() {
                 return letter;
             }
             let_time_pass(std::time::Duration::from_millis(5)).await;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     DEADLINE,
     api::{OPERATOR, Who},
-    delivery::{Subscriber, Temper, let_time_pass, live, numbered, start, wait_until},
+    delivery::{Subscriber, Temper, dead_letters, let_time_pass, live, numbered, start, wait_until},
     environment, shop,
     subscribing::subscribe,
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 impl Shop {
-    async fn post(&self, who: Who<'_>, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
+    pub(super) async fn post(&self, who: Who<'_>, path: &str, body: Option<&Value>) -> (StatusCode, Value) {
         let request = who.ask(Method::POST, path).header("content-type", "application/json");
         self.call(request.body(body.map_or(axum::body::Body::empty(), |body| body.to_string().into())).unwrap()).await
     }
@@ -86,14 +86,14 @@ fn a_seek_starts_over_and_dissolves_what_was_set_aside_and_given_up() {
         taker.until(5).await;
         wait_until(|| status(&broker).counts.pending == 0).await;
         assert_eq!(broker.audit("tester").await.unwrap(), Counts { delivered: 4, ..Counts::default() });
-        assert_eq!(broker.shared.subscriptions.dead_letters("tester").await.unwrap(), []);
+        assert_eq!(dead_letters(&broker).await, []);
 
         // Forward, past a lane that is set aside and a dead letter: it is kept, and it is discarded.
         *taker.temper.lock().unwrap() = Temper::Hates("worse", 422);
         broker.publisher().publish(&[numbered("worse", 1), numbered("worse", 2)]).await.unwrap();
         wait_until(|| status(&broker).lanes_parked == 1).await;
         assert_eq!(broker.shared.subscriptions.seek("tester", Start::Latest).await, Ok(Position(7)));
-        let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
+        let letters = dead_letters(&broker).await;
         assert!(matches!(letters[..], [ref one] if matches!(one.state, LetterState::Discarded { .. }) && one.position == Position(6)));
         let shown = status(&broker);
         assert_eq!((shown.lanes_set_aside, shown.dead_letters, shown.lag_events, shown.after), (0, 0, 0, Position(7)));
@@ -157,7 +157,7 @@ fn what_is_given_up_where_the_lane_goes_on_is_redriven_by_itself_also_across_a_c
         let all = vec![Position(1), Position(2), Position(3)];
         assert_eq!(broker.shared.subscriptions.decide("tester", Decision::Redrive, all).await, Ok(3));
         wait_until(|| status(&broker).dead_letters == 3).await;
-        let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
+        let letters = dead_letters(&broker).await;
         assert_eq!(letters.iter().map(|letter| letter.attempts).collect::<Vec<_>>(), [2, 2, 2]);
         assert_eq!(broker.shared.subscriptions.decide("tester", Decision::Discard, vec![Position(3)]).await, Ok(1));
         *taker.temper.lock().unwrap() = Temper::Hates("bad", 503);
