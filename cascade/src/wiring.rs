@@ -52,7 +52,8 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights() };
+        let settings =
+            broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: broker::retention::Limits::default() };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
     }
 

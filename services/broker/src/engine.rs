@@ -11,14 +11,26 @@ pub mod tail;
 /// Small durable state beside the log, and leases.
 pub mod state;
 
+/// An event on its way into a log.
+mod entry;
+
 /// The engine in one SQLite file.
 pub mod embedded;
+
+/// The engine in memory.
+pub mod memory;
 
 /// What every engine must do.
 #[cfg(test)]
 pub(crate) mod conformance;
 
+pub(crate) use entry::{Entry, weigh};
 pub use state::{Fence, Lease, LeaseRequest, StateEntry, StatePut};
+
+/// The most events that one read answers.
+const READ_EVENTS_MAX: usize = 1_024;
+/// About how many bytes of events one read answers at most.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Where an event stands after an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,17 +257,4 @@ pub trait LogEngine: Send + Sync + 'static {
     fn state_put(&self, puts: Vec<StatePut>) -> BoxFuture<'_, Result<(), EngineError>> {
         self.state_put_fenced(None, puts)
     }
-}
-
-/// About how much memory an event takes, in bytes.
-pub(crate) fn weigh(event: &Envelope) -> usize {
-    let texts = [Some(&event.source), Some(&event.ty), event.subject.as_ref(), event.traceparent.as_ref(), event.owner.as_ref()];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    400 + texts + 64 * event.extensions.len() + event.data.as_ref().map_or(0, |data| data.get().len())
-}
-
-/// About how many bytes an event takes on a disk, its entries in indexes included, when its JSON has `json_bytes`. Stored, as a sum.
-pub(crate) fn disk_bytes(event: &Envelope, json_bytes: usize) -> u64 {
-    let named = event.source.len() + event.id.as_str().len() + event.lane().len() + event.owner.as_ref().map_or(0, String::len);
-    u64::try_from(json_bytes + 2 * named + 64).unwrap_or(u64::MAX)
 }

@@ -1,7 +1,7 @@
 //! The routes. Thin: extract, check, call, convert.
 
 /// Publishing.
-mod publish;
+pub(crate) mod publish;
 
 /// Reading the log.
 mod events;
@@ -28,7 +28,11 @@ use crate::{Shared, engine::EngineError, live};
 
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/api/events", post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read))
+        .route(
+            "/api/events",
+            post(publish::publish).layer(DefaultBodyLimit::max(publish::PUBLISH_BYTES_MAX)).get(events::read).options(publish::limits),
+        )
+        .route("/api/events/{position}", get(events::read_one))
         .route("/api/live", get(live::live))
         .route("/api/subscriptions", get(subscriptions::list_subscriptions))
         .route("/api/subscriptions/{name}", put(subscriptions::put_subscription).get(subscriptions::get_subscription))

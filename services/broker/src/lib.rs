@@ -10,6 +10,9 @@ pub mod engine;
 /// Who may publish, and the way in for services of the same process.
 pub mod publish;
 
+/// How long the log keeps events, and how large it may grow.
+pub mod retention;
+
 /// Which event may go when: the pure core of a dispatcher.
 pub mod lanes;
 
@@ -48,7 +51,9 @@ use kit::{
 };
 
 use engine::{EngineError, LogEngine, embedded::Embedded};
-use publish::{InProcess, PublishRights};
+use http::publish::Bodies;
+use publish::{InProcess, Inlet, PublishRights};
+use retention::{EverySubscription, Limits};
 use subscriptions::{RegisterError, Subscription, Subscriptions, Wanted};
 
 /// What a broker is told at its start.
@@ -58,6 +63,8 @@ pub struct Settings {
     pub keyring: Keyring,
     /// Who may publish what over HTTP.
     pub rights: PublishRights,
+    /// How long events are kept, and how many of them.
+    pub retention: Limits,
 }
 
 /// A broker that runs. Clones are the same broker.
@@ -68,6 +75,9 @@ pub struct Broker {
 
 struct Shared {
     engine: Arc<dyn LogEngine>,
+    inlet: Arc<Inlet>,
+    /// Room for what is being published.
+    bodies: Bodies,
     subscriptions: Subscriptions,
     rights: PublishRights,
     live: Arc<live::Live>,
@@ -80,16 +90,41 @@ impl Broker {
     /// # Errors
     /// When the store cannot be used.
     pub async fn start(folder: &Path, settings: Settings, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        let engine = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        Self::start_on(engine, settings, environment, lifecycle).await.map_err(unreadable)
+    }
+
+    /// Goes on with the log and the subscriptions that `engine` keeps.
+    ///
+    /// # Errors
+    /// When the engine cannot read what it keeps.
+    pub async fn start_on(
+        engine: Arc<dyn LogEngine>,
+        settings: Settings,
+        environment: &Environment,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, EngineError> {
         let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, environment, lifecycle);
-        subscriptions.resume().await.map_err(unreadable)?;
+        subscriptions.resume().await?;
+        let holders = Arc::new(EverySubscription(engine.clone()));
+        let valve = retention::start(engine.clone(), holders, settings.retention, environment, lifecycle);
         let live = live::Live::start(engine.clone(), environment, lifecycle);
-        Ok(Self { shared: Arc::new(Shared { engine, subscriptions, rights: settings.rights, live, lifecycle: lifecycle.clone() }) })
+        Ok(Self {
+            shared: Arc::new(Shared {
+                inlet: Arc::new(Inlet::new(engine.clone(), valve)),
+                bodies: Bodies::new(),
+                engine,
+                subscriptions,
+                rights: settings.rights,
+                live,
+                lifecycle: lifecycle.clone(),
+            }),
+        })
     }
 
     /// The way in for services of this process.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(InProcess(self.shared.engine.clone()))
+        Arc::new(InProcess(self.shared.inlet.clone()))
     }
 
     /// Registers the subscription `name` of a service of this process, from the beginning of the log or from where it was. After a

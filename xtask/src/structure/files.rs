@@ -13,7 +13,7 @@ const ROOMS: &[&str] = &["lib", "domain", "store", "reactions", "http"];
 
 /// Rooms for a special concern. A new room is a line here.
 const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
-    ("broker", &["dispatcher", "engine", "lanes", "live", "publish", "shelf", "sink", "subscriptions", "verdict"]),
+    ("broker", &["dispatcher", "engine", "lanes", "live", "publish", "retention", "shelf", "sink", "subscriptions", "verdict"]),
     ("order", &["catalogue"]),
     ("payment", &["provider"]),
     ("delivery", &["couriers"]),

@@ -7,14 +7,14 @@ use std::{
 
 use kit::{
     BoxFuture, Envelope, Environment, EventId, Lifecycle, Position, Recorded, Timestamp,
-    envelope::EVENT_BYTES_MAX,
     store::{Checkpoints, Durability, Readers, Store, StoreError},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    AppendError, Appended, Bounds, EngineError, Fence, Hold, Lease, LeaseRequest, LogEngine, Refusal, Scope, StateEntry, StatePut,
+    AppendError, Appended, Bounds, EngineError, Entry, Fence, Hold, Lease, LeaseRequest, LogEngine, READ_BYTES_MAX, READ_EVENTS_MAX, Scope,
+    StateEntry, StatePut,
     tail::{self, Tail},
 };
 
@@ -34,16 +34,12 @@ mod writer;
 mod reserve;
 
 use reserve::Reserve;
-use store::events::{self, NewEvent, ReadError, Window};
+use store::events::{self, ReadError, Window};
 use view::View;
 use writer::{Done, Job, Undone, Work, Writer};
 
 /// How many appends and state changes may wait for the writer.
 const JOBS_MAX: usize = 1_024;
-/// The most events that one read answers.
-const READ_EVENTS_MAX: usize = 1_024;
-/// About how many bytes of events one read answers at most.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// The log in one SQLite file, `broker.db`.
 #[derive(Debug)]
@@ -71,6 +67,7 @@ impl Embedded {
         events::seal_old(&store.connection)?;
         let trimmed = store::trimmed(&store.connection)?;
         let last = events::last(&store.connection)?.unwrap_or(trimmed);
+        store::check_trimmed(&store.connection, trimmed)?;
         let checkpoints = Checkpoints::start(&store, "log checkpoints", environment, lifecycle)?;
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let (tail_sender, tail) = tail::tail(last.position);
@@ -170,18 +167,9 @@ impl From<Uncalled> for EngineError {
 impl LogEngine for Embedded {
     fn append(&self, events: Vec<Envelope>) -> BoxFuture<'_, Result<Vec<Appended>, AppendError>> {
         Box::pin(async move {
-            let mut rows = Vec::with_capacity(events.len());
-            let mut refusal = None;
-            for event in events {
-                match prepare(event) {
-                    Ok(row) => rows.push(row),
-                    Err(error) => {
-                        refusal = Some(error);
-                        break;
-                    }
-                }
-            }
-            let landed = match self.call(Work::Append(rows)).await?? {
+            // On the caller's time rather than the writer's.
+            let (entries, refusal) = Entry::all(events);
+            let landed = match self.call(Work::Append(entries)).await?? {
                 Done::Appended(done) => done?,
                 Done::Put(_) | Done::Leased(_) | Done::Trimmed(_) => return Err(AppendError::Closed),
             };
@@ -299,17 +287,6 @@ impl LogEngine for Embedded {
     fn hold(&self) -> Hold {
         Hold::new(self.users.token())
     }
-}
-
-/// Checks an event and writes it as text, on the caller's time rather than the writer's.
-fn prepare(event: Envelope) -> Result<NewEvent, Refusal> {
-    event.check().map_err(Refusal::Invalid)?;
-    let too_large = || Refusal::TooLarge { id: event.id.to_string() };
-    let json = serde_json::to_string(&event).map_err(|_| too_large())?;
-    if json.len() > EVENT_BYTES_MAX {
-        return Err(too_large());
-    }
-    Ok(NewEvent { event: Arc::new(event), json })
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]

@@ -129,6 +129,18 @@ pub(super) fn trimmed(db: &Connection) -> Result<Mark, StoreError> {
     Ok(statement.query_row([], mark)?)
 }
 
+/// Checks that nothing is left of what is gone: a reader that begins where the log is said to begin would leave it out.
+pub(super) fn check_trimmed(db: &Connection, trimmed: Mark) -> Result<(), StoreError> {
+    let left = events::first_after(db, Position::START)?.filter(|left| left.position <= trimmed.position);
+    match left {
+        Some(left) => {
+            let reason = format!("event {} is there", left.position);
+            Err(StoreError::BadRow { table: "trimmed", id: trimmed.position.to_string(), column: "position", reason })
+        }
+        None => Ok(()),
+    }
+}
+
 /// Says that everything up to `mark` is gone.
 pub(super) fn set_trimmed(db: &Connection, mark: Mark) -> Result<(), StoreError> {
     let mut statement = db.prepare_cached("update trimmed set position = $1, recorded_ms = $2, total = $3")?;

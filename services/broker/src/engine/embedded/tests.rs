@@ -1,13 +1,27 @@
 //! The embedded engine: what every engine must do, and what befalls a file.
 
-use super::super::{conformance, disk_bytes};
+use kit::environment::Writers;
+
+use super::super::{conformance, entry::disk_bytes};
 use super::*;
 use crate::tests::{DEADLINE, environment, event};
+
+/// Files that are torn, damaged, or have no room to grow.
+mod disk;
 
 #[tokio::test]
 async fn the_embedded_engine_does_what_every_engine_must() {
     conformance::suite(|folder, environment, lifecycle| {
         Box::new(Embedded::start(folder, environment, lifecycle).expect("the log opens")) as Box<dyn LogEngine>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_embedded_engine_does_the_same_with_its_writer_on_a_thread_of_its_own() {
+    conformance::suite(|folder, environment, lifecycle| {
+        let environment = Environment { writers: Writers::OwnThreads, ..environment.clone() };
+        Box::new(Embedded::start(folder, &environment, lifecycle).expect("the log opens")) as Box<dyn LogEngine>
     })
     .await;
 }
@@ -55,7 +69,8 @@ async fn a_log_of_the_first_version_is_read_as_it_was_written() {
         assert_eq!(places(Scope::Subject("x")).await, [7, 8, 10, 11]);
         assert_eq!(places(Scope::Owner("ann")).await, [8]);
         assert_eq!(engine.time_after(Position(10)).await, Ok(Some(Timestamp::from_ms(5_000))));
-        let bytes = events.iter().map(|event| disk_bytes(event, serde_json::to_string(event).unwrap().len())).sum();
+        let bytes = events.iter().map(|event| disk_bytes(event, serde_json::to_string(event).unwrap().len())).sum::<i64>();
+        let bytes = u64::try_from(bytes).unwrap();
         assert_eq!(engine.bounds(), Bounds { first: Position(7), last: Position(11), bytes });
         let again = engine.append(events.clone()).await.unwrap();
         assert!(again.iter().all(|place| place.is_duplicate));

@@ -107,7 +107,11 @@ impl Writer {
                 rows += job.work.rows();
                 jobs.push(job);
             }
-            if let Err(error) = self.commit_all(jobs).await {
+            let done = match self.commit_all(jobs).await {
+                Ok(()) => self.wait_for_checkpoints().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
                 // Nobody is answered: what is not known to be durable is not acknowledged. Nothing is tried again on a broken disk.
                 self.lifecycle.fail(format!("the log cannot be written: {error}"));
                 return;
@@ -131,6 +135,15 @@ impl Writer {
             Err(error) if error.is_fatal() => Err(error),
             Err(_) => self.commit_one_by_one(jobs).await,
         }
+    }
+
+    /// Waits while the write-ahead file is too long.
+    async fn wait_for_checkpoints(&mut self) -> Result<(), StoreError> {
+        let copied = self.checkpoints.look(&self.store.connection)?;
+        if let Some(copied) = copied {
+            copied.await;
+        }
+        Ok(())
     }
 
     async fn commit_one_by_one(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use kit::{Envelope, EventId, Position, Recorded, Timestamp, store::StoreError};
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Rows, params};
 
 use super::{Mark, mark};
-use crate::engine::{EngineError, Scope, disk_bytes, weigh};
+use crate::engine::{EngineError, Entry, Scope, entry::disk_bytes, weigh};
 
 /// Why events could not be read.
 #[derive(Debug)]
@@ -46,19 +46,14 @@ pub(in super::super) struct Window {
     pub(in super::super) bytes_max: usize,
 }
 
-/// An event on its way to the file.
-#[derive(Debug)]
-pub(in super::super) struct NewEvent {
-    pub(in super::super) event: Arc<Envelope>,
-    pub(in super::super) json: String,
-}
-
 /// Writes an event behind `last`, unless (`source`, `id`) is there. Answers its place, if it was written.
-pub(in super::super) fn insert(db: &Connection, last: Mark, row: &NewEvent, now: Timestamp) -> Result<Option<Mark>, StoreError> {
+pub(in super::super) fn insert(db: &Connection, last: Mark, row: &Entry, now: Timestamp) -> Result<Option<Mark>, StoreError> {
     let (event, lane) = (&row.event, row.event.lane());
-    let bytes = i64::try_from(disk_bytes(event, row.json.len())).unwrap_or(i64::MAX);
-    let place =
-        Mark { position: last.position.next(), recorded_ms: now.as_ms().max(last.recorded_ms), total: last.total.saturating_add(bytes) };
+    let place = Mark {
+        position: last.position.next(),
+        recorded_ms: now.as_ms().max(last.recorded_ms),
+        total: last.total.saturating_add(row.disk_bytes),
+    };
     let other_subject = match event.subject.as_deref() {
         Some(subject) if subject == lane => None,
         Some(subject) => Some(subject),
@@ -73,7 +68,7 @@ pub(in super::super) fn insert(db: &Connection, last: Mark, row: &NewEvent, now:
         place.position.0,
         place.recorded_ms,
         place.total,
-        checksum(place, &row.json),
+        checksum(place, row.checksum),
         event.source,
         event.id.as_str(),
         lane,
@@ -241,10 +236,10 @@ pub(in super::super) fn seal_old(db: &Connection) -> Result<(), StoreError> {
             column: "event",
             reason,
         })?;
-        place.total = last.total.saturating_add(i64::try_from(disk_bytes(&event, json.len())).unwrap_or(i64::MAX));
+        place.total = last.total.saturating_add(disk_bytes(&event, json.len()));
         db.prepare_cached("update events set total = $1, checksum = $2 where position = $3")?.execute(params![
             place.total,
-            checksum(place, &json),
+            checksum(place, crc32fast::hash(json.as_bytes())),
             place.position.0
         ])?;
         last = place;
@@ -288,19 +283,18 @@ fn checked<'a>(row: &'a Row<'_>) -> Result<(Mark, &'a str), ReadError> {
     let damaged = |reason: &str| ReadError::Damaged(place.position, reason.to_owned());
     let stored: i64 = row.get(3).map_err(|_| damaged("its checksum is no number"))?;
     let json = row.get_ref(4)?.as_str().map_err(|_| damaged("it is no text"))?;
-    if stored != checksum(place, json) {
+    if stored != checksum(place, crc32fast::hash(json.as_bytes())) {
         return Err(damaged("its checksum is wrong"));
     }
     Ok((place, json))
 }
 
-/// Over all that a reader relies on. Stored: never change it.
-fn checksum(place: Mark, json: &str) -> i64 {
-    let mut hasher = crc32fast::Hasher::new();
+/// Over all that a reader relies on: the event, whose own CRC-32 is `event`, and its place. Stored: never change it.
+fn checksum(place: Mark, event: u32) -> i64 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(event);
     hasher.update(&place.position.0.to_le_bytes());
     hasher.update(&place.recorded_ms.to_le_bytes());
     hasher.update(&place.total.to_le_bytes());
-    hasher.update(json.as_bytes());
     i64::from(hasher.finalize())
 }
 

@@ -3,15 +3,15 @@
 use kit::{Position, Recorded, Timestamp, store::StoreError};
 use rusqlite::Connection;
 
-use super::super::store::{Mark, events, events::NewEvent, state};
-use crate::engine::{AppendError, Appended, EngineError, Fence, Lease, LeaseRequest, Refusal, StatePut, state::Held, weigh};
+use super::super::store::{Mark, events, state};
+use crate::engine::{AppendError, Appended, EngineError, Entry, Fence, Lease, LeaseRequest, StatePut, state::Held};
 
 /// How many events one transaction trims, about: more would keep appends waiting.
 const TRIM_EVENTS: u16 = 128;
 
 /// What the writer is asked to do.
 pub(in super::super) enum Work {
-    Append(Vec<NewEvent>),
+    Append(Vec<Entry>),
     Put {
         fence: Option<Fence>,
         puts: Vec<StatePut>,
@@ -67,21 +67,18 @@ pub(super) fn perform(db: &Connection, work: &Work, written: &mut Written) -> Re
     })
 }
 
-fn append(db: &Connection, rows: &[NewEvent], written: &mut Written) -> Result<Result<Vec<Appended>, AppendError>, StoreError> {
+fn append(db: &Connection, rows: &[Entry], written: &mut Written) -> Result<Result<Vec<Appended>, AppendError>, StoreError> {
     let mut landed = Vec::with_capacity(rows.len());
     for row in rows {
         if let Some(place) = events::insert(db, written.last, row, written.now)? {
             written.last = place;
-            written.news.push((Recorded { position: place.position, event: row.event.clone() }, weigh(&row.event)));
+            written.news.push((Recorded { position: place.position, event: row.event.clone() }, row.weight));
             landed.push(Appended { position: place.position, is_duplicate: false });
             continue;
         }
         match events::find(db, &row.event.source, &row.event.id) {
-            Ok(Some((position, json))) if is_same(&json, &row.json) => landed.push(Appended { position, is_duplicate: true }),
-            Ok(_) => {
-                let (source_name, id) = (row.event.source.clone(), row.event.id.to_string());
-                return Ok(Err(AppendError::Refused { landed, refusal: Refusal::OtherContent { source_name, id } }));
-            }
+            Ok(Some((position, json))) if row.says(&json) => landed.push(Appended { position, is_duplicate: true }),
+            Ok(_) => return Ok(Err(AppendError::Refused { landed, refusal: row.contradiction() })),
             // Whether it says the same cannot be known: all of this append is taken back.
             Err(events::ReadError::Damaged(position, reason)) => {
                 return Err(StoreError::BadRow { table: "events", id: position.to_string(), column: "event", reason });
@@ -126,10 +123,4 @@ fn trim(db: &Connection, up_to: Position, written: &mut Written) -> Result<Posit
         written.trimmed = events::trim(db, written.trimmed, up_to, TRIM_EVENTS)?;
     }
     Ok(written.trimmed.position)
-}
-
-/// Whether two events say the same: white space and the order of members in their data do not count.
-fn is_same(one: &str, other: &str) -> bool {
-    let parse = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
-    one == other || parse(one).is_some_and(|one| Some(one) == parse(other))
 }
