@@ -46,8 +46,8 @@ use reader::Reader;
 use stream::Stream;
 use view::View;
 
-/// The most streams at once.
-const STREAMS_MAX: usize = 12_000;
+/// The most streams at once: fewer than a server has connections, so that they never take the last one.
+const STREAMS_MAX: usize = 11_000;
 /// How often a stream says that it is alive.
 const HEARTBEAT: Duration = Duration::from_secs(20);
 /// How long a stream is open before its reader has to come back and is looked at again, at least; and how much longer at most.

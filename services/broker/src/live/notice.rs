@@ -18,7 +18,6 @@ pub(super) enum Notice {
     /// The first message.
     Welcome {
         /// The stream shows what comes after this.
-        #[serde(serialize_with = "as_text")]
         after: Position,
         /// What it shows.
         shows: Shows,
@@ -37,7 +36,6 @@ pub(super) enum Notice {
     /// The stream is alive.
     Heartbeat {
         /// Everything up to here was shown: a cursor that is as good as that of the last event, and later.
-        #[serde(serialize_with = "as_text")]
         after: Position,
     },
     /// What comes next does not follow on what the reader has seen.
@@ -45,10 +43,8 @@ pub(super) enum Notice {
         /// Why.
         reason: Gone,
         /// The cursor that cannot be gone on from.
-        #[serde(serialize_with = "as_text")]
         asked: Position,
         /// The stream goes on after this.
-        #[serde(serialize_with = "as_text")]
         after: Position,
     },
     /// The last message.
@@ -56,7 +52,6 @@ pub(super) enum Notice {
         /// Why.
         reason: Ending,
         /// The cursor to come back with.
-        #[serde(serialize_with = "as_text")]
         after: Position,
     },
 }
@@ -172,10 +167,6 @@ impl Notice {
         // Texts and numbers only: it cannot fail.
         serde_json::to_string(&message).unwrap_or_default()
     }
-}
-
-fn as_text<S: Serializer>(position: &Position, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(position)
 }
 
 fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
