@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use serde::Serialize;
 
-use crate::{bench::BenchFlags, routes::ServiceName, usage};
+use crate::{
+    bench::BenchFlags,
+    routes::ServiceName,
+    tokens::{self, TokensFlags},
+    usage,
+};
 
 /// Where a shop is if nobody says otherwise.
 pub(crate) const URL: &str = "http://localhost:4000";
@@ -34,6 +39,9 @@ pub(crate) enum Command {
     /// Run a scenario on a running shop, and draw its cascade until the order has ended.
     #[command(after_help = SCENARIO_HELP)]
     Scenario(ScenarioFlags),
+    /// Make and end tokens for programs that are no part of the shop.
+    #[command(after_help = tokens::HELP)]
+    Tokens(TokensFlags),
     /// Print a script that completes commands and flags in a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -185,6 +193,17 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retention_bytes: Option<u64>,
+
+    /// Networks beside the internet in which sinks of outsiders may be, also without TLS: `none`, or `private` networks, IP addresses and
+    /// networks such as 10.0.0.0/8, separated by commas [default: none].
+    #[arg(long, value_name = "NETWORKS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sink_networks: Option<String>,
+
+    /// A file of certificates (PEM) that may vouch for sinks, beside the authorities that browsers trust.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) sink_ca_file: Option<PathBuf>,
 
     /// Names beside `localhost` that the shop answers to, in requests' `Host`; separated by commas.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]

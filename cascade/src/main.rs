@@ -33,6 +33,12 @@ mod bench;
 /// `cascade scenario`: one order on a running shop, drawn as it happens.
 mod scenario;
 
+/// `cascade tokens`: tokens for programs that are no part of the shop.
+mod tokens;
+
+/// What an operator asks a running shop.
+mod operator;
+
 /// `cascade completions`: for shells.
 mod completions;
 
@@ -54,6 +60,7 @@ fn main() -> ExitCode {
         cli::Command::Serve(flags) => settings::Settings::read_for(flags).and_then(|settings| serve::run(flags.service, &settings)),
         cli::Command::Bench(flags) => bench::run(flags),
         cli::Command::Scenario(flags) => scenario::run(flags),
+        cli::Command::Tokens(flags) => tokens::run(flags),
         cli::Command::Completions { shell } => completions::print(*shell),
     };
     match ran {

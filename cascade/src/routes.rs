@@ -64,6 +64,7 @@ const RULES: &[(&str, Reach, ServiceName)] = &[
     ("/api/events", Reach::Below, ServiceName::Broker),
     ("/api/subscriptions", Reach::Below, ServiceName::Broker),
     ("/api/live", Reach::Below, ServiceName::Broker),
+    ("/api/tokens", Reach::Below, ServiceName::Broker),
 ];
 
 /// What each service has on its own port, and what nobody gets to from outside.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, path::PathBuf};
 
 use anyhow::{Context, bail};
-use broker::retention::Limits;
+use broker::{retention::Limits, sink::networks::Networks};
 use figment::{
     Figment,
     providers::{Env, Format, Serialized, Toml},
@@ -43,6 +43,10 @@ pub(crate) struct Settings {
     pub(crate) shows_events: bool,
     /// How long the broker keeps events, and how many of them.
     pub(crate) retention: Limits,
+    /// Networks beside the internet in which sinks of outsiders may be.
+    pub(crate) sink_networks: Networks,
+    /// Certificates that may vouch for sinks.
+    pub(crate) sink_ca_file: Option<PathBuf>,
     /// Names that requests' `Host` may have.
     pub(crate) allowed_hosts: Vec<String>,
     /// The file with the secret; none for one in the data folder.
@@ -86,6 +90,8 @@ struct Raw {
     events: String,
     retention_age_ms: u64,
     retention_bytes: u64,
+    sink_networks: String,
+    sink_ca_file: Option<PathBuf>,
     allowed_hosts: Vec<String>,
     secret_file: Option<PathBuf>,
     broker_url: String,
@@ -123,6 +129,8 @@ impl Settings {
             events: String::from("on"),
             retention_age_ms: Limits::default().age_ms_max,
             retention_bytes: Limits::default().bytes_max,
+            sink_networks: String::from("none"),
+            sink_ca_file: None,
             allowed_hosts: Vec::new(),
             secret_file: None,
             broker_url: local(ServiceName::Broker),
@@ -173,6 +181,8 @@ impl Settings {
             workers: raw.workers,
             shows_events,
             retention: Limits { age_ms_max: raw.retention_age_ms, bytes_max: raw.retention_bytes },
+            sink_networks: raw.sink_networks.parse().with_context(|| String::from("`sink-networks`"))?,
+            sink_ca_file: raw.sink_ca_file,
             allowed_hosts: raw.allowed_hosts,
             secret_file: raw.secret_file,
             broker_url: url("broker-url", &raw.broker_url)?,
@@ -230,6 +240,7 @@ mod tests {
             ("luck = \"good\"", "always"),
             ("events = \"some\"", "off"),
             ("workers = 0", "workers"),
+            ("sink_networks = \"localhost\"", "sink-networks"),
             ("retention_age_ms = 59999", "retention-age-ms"),
             ("retention_bytes = 1", "retention-bytes"),
             ("retention_bytes = -1", "retention_bytes"),

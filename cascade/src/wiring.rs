@@ -7,11 +7,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, http::Uri};
-use broker::{
-    Broker,
-    publish::PublishRights,
-    sink::{networks::Networks, outward::Rules},
-};
+use broker::{Broker, publish::PublishRights, sink::outward::Rules};
 use delivery::Deliveries;
 use kit::{Environment, Lifecycle, Service, chance::Chance, http::Gate, security::Keyring, transport::Publisher};
 use order::Orders;
@@ -56,13 +52,16 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings = broker::Settings {
-            keyring: self.keyring.clone(),
-            rights: rights(),
-            retention: self.settings.retention,
-            sinks: Rules::new(Networks::default(), None, "localhost")?,
-        };
+        let settings =
+            broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: self.settings.retention, sinks: self.sinks()? };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
+    }
+
+    /// Where sinks may be. The broker calls itself by the first name that others are told to call the shop by.
+    fn sinks(&self) -> anyhow::Result<Rules> {
+        let origin = self.settings.allowed_hosts.first().map_or("localhost", String::as_str);
+        let rules = Rules::new(self.settings.sink_networks.clone(), self.settings.sink_ca_file.as_deref(), origin);
+        rules.context("`sink-ca-file`")
     }
 
     /// The broker's routes, under the shop's paths.

@@ -148,11 +148,11 @@ pub(crate) enum By {
     /// A service of the shop, or an operator, with a URL.
     Shop,
     /// An outsider with a URL.
-    Outsider(Grant),
+    Outsider(Arc<Grant>),
 }
 
 impl By {
-    fn grant(&self) -> Option<Grant> {
+    fn grant(&self) -> Option<Arc<Grant>> {
         match self {
             Self::Handle(_) | Self::Shop => None,
             Self::Outsider(grant) => Some(grant.clone()),

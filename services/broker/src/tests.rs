@@ -43,6 +43,9 @@ mod losing;
 /// Real sockets.
 mod network;
 
+/// Whoever is no part of the shop.
+mod outsiders;
+
 /// Live streams.
 mod live;
 

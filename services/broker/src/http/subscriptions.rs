@@ -160,7 +160,7 @@ fn owner(shared: &Shared, caller: Caller, name: &str) -> Result<By, Problem> {
             Err(Problem::forbidden("a service of the shop looks after its subscription itself"))
         }
         Caller::Outsider(grant) => match grant.scopes.may_own(name) {
-            Ok(()) => Ok(By::Outsider(Arc::unwrap_or_clone(grant))),
+            Ok(()) => Ok(By::Outsider(grant)),
             Err(missing) => Err(missing_scope(&missing)),
         },
         Caller::Anonymous | Caller::Guest(_) => Err(Problem::unauthorized()),

@@ -172,7 +172,7 @@ impl Guard {
     /// See [`NotAllowed`].
     pub(crate) async fn check(&self, url: &Uri) -> Result<Place, NotAllowed> {
         let places = self.resolve(url.host().unwrap_or_default()).await?;
-        if let [] = *places {
+        if places.is_empty() {
             return Err(NotAllowed::NoAddress);
         }
         let is_at = |wanted| places.iter().any(|(_, place)| *place == wanted);

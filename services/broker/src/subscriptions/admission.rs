@@ -1,6 +1,6 @@
 //! Whether a sink may be registered: for outsiders, where it is and whether it agrees; for all, if they ask for it, whether it agrees.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Uri;
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub(crate) struct Admission {
     /// The sink that was looked at.
     sink: Option<String>,
     /// Who registers it, if it is an outsider.
-    grant: Option<Grant>,
+    grant: Option<Arc<Grant>>,
     /// What it agreed to.
     consent: Option<Consent>,
 }
@@ -79,7 +79,7 @@ impl Subscriptions {
     ///
     /// # Errors
     /// When it may not be registered.
-    pub(crate) async fn admit(&self, name: &str, wanted: &Wanted, grant: Option<Grant>) -> Result<Admission, RegisterError> {
+    pub(crate) async fn admit(&self, name: &str, wanted: &Wanted, grant: Option<Arc<Grant>>) -> Result<Admission, RegisterError> {
         let sink = wanted.sink.clone();
         if let Some(grant) = &grant {
             grant.scopes.may_subscribe(name, wanted.selection.types.as_ref()).map_err(NotAdmitted::Scope)?;
@@ -99,7 +99,7 @@ impl Subscriptions {
     }
 
     /// The same, for a subscription that is patched.
-    pub(crate) async fn admit_patch(&self, name: &str, patch: &Value, grant: Option<Grant>) -> Result<Admission, RegisterError> {
+    pub(crate) async fn admit_patch(&self, name: &str, patch: &Value, grant: Option<Arc<Grant>>) -> Result<Admission, RegisterError> {
         // What is not there is said when it is changed.
         let stored = self.entries().get(name).map(|entry| entry.stored.clone());
         let Some(before) = stored else { return Ok(Admission::default()) };

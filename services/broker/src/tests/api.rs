@@ -63,6 +63,7 @@ pub(super) enum Who<'a> {
     Nobody,
     Guest(&'a str),
     Service(&'a str),
+    Token(&'a str),
 }
 
 impl Who<'_> {
@@ -72,6 +73,7 @@ impl Who<'_> {
             Self::Nobody => builder,
             Self::Guest(owner) => builder.header(header::COOKIE, format!("cascade_session={}", keyring().session(owner))),
             Self::Service(name) => builder.header(header::AUTHORIZATION, format!("Bearer {}", keyring().service_token(name))),
+            Self::Token(token) => builder.header(header::AUTHORIZATION, format!("Bearer {token}")),
         }
     }
 }
