@@ -17,7 +17,7 @@ use axum::{
 use http::{HeaderMap, StatusCode, header};
 use kit::{
     Lifecycle, Position, Problem, Recorded,
-    http::{Caller, Query, identity::GateOf, layers::is_same_origin},
+    http::{Caller, Query, Remote, identity::GateOf, layers::is_same_origin},
 };
 use serde::Deserialize;
 use tokio::time::MissedTickBehavior;
@@ -56,6 +56,7 @@ pub(crate) async fn live(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     GateOf(gate): GateOf,
+    remote: Remote,
     Query(query): Query<LiveQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -73,7 +74,7 @@ pub(crate) async fn live(
         return Ok(send_events(cursor, is_reset, lifecycle));
     }
     let host = header_text(headers, "host").unwrap_or_default();
-    if !is_same_origin(headers, host) {
+    if !is_same_origin(headers, host, remote.scheme) {
         return Err(Problem::forbidden("sockets from other sites are not taken"));
     }
     let (mut parts, _) = request.into_parts();

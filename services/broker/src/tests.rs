@@ -6,7 +6,7 @@ use axum::Router;
 use kit::{
     Clock, Envelope, Environment, EventId, Lifecycle, Timestamp,
     environment::{RealDisk, Writers},
-    http::{Gate, client::TcpConnect},
+    http::{Gate, Proxies, client::TcpConnect},
     ids::Ids,
     security::Keyring,
 };
@@ -88,7 +88,7 @@ pub(crate) struct Shop {
 pub(crate) async fn shop() -> Shop {
     let (folder, environment, lifecycle) = (tempfile::tempdir().unwrap(), environment(1), Lifecycle::new());
     let broker = Broker::start(folder.path(), settings(), &environment, &lifecycle).await.unwrap();
-    let gate = Arc::new(Gate { keyring: keyring(), is_playground: true, hosts: Vec::new() });
+    let gate = Arc::new(Gate { keyring: keyring(), is_playground: true, hosts: Vec::new(), proxies: Proxies::none() });
     let router = broker.router().merge(broker.subject_events_route("/api/orders/{id}/events"));
     Shop { router: kit::http::finish(router, gate, &environment), broker, lifecycle, _folder: folder }
 }
