@@ -31,7 +31,7 @@ pub mod routes;
 use std::{
     collections::BTreeMap,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -117,10 +117,20 @@ impl Shop {
 
     /// Five services with a front; none of them is started yet.
     pub fn five(folder: &Path, flags: &[&str]) -> Self {
+        Self::five_in(|_| folder.to_owned(), flags)
+    }
+
+    /// The same, each with a data folder of its own below `folder`, named for it.
+    pub fn five_apart(folder: &Path, flags: &[&str]) -> Self {
+        Self::five_in(|service| folder.join(service.as_str()), flags)
+    }
+
+    fn five_in(folder_of: impl Fn(ServiceName) -> PathBuf, flags: &[&str]) -> Self {
         let ports: BTreeMap<ServiceName, u16> = ServiceName::ALL.map(|service| (service, process::free_port())).into();
         let url = |service| format!("http://127.0.0.1:{}", ports[&service]);
         let (broker, order) = (url(ServiceName::Broker), url(ServiceName::Order));
         let processes = ports.iter().map(|(service, port)| {
+            let folder = folder_of(*service);
             let own = ["serve", service.as_str(), "--data-dir", folder.to_str().unwrap(), "--broker-url", &broker, "--order-url", &order];
             let arguments = own.iter().chain(flags).map(|&argument| argument.to_owned()).collect();
             (service.as_str(), Process::new(arguments, *port))
@@ -143,6 +153,11 @@ impl Shop {
 
     pub fn pid(&self) -> u32 {
         self.processes["up"].pid()
+    }
+
+    /// What the shop in one process said on stderr since its last start.
+    pub fn said(&self) -> String {
+        self.processes["up"].said()
     }
 
     /// kill -9.

@@ -27,10 +27,6 @@ pub(super) const MIGRATIONS: &[&str] = &[
      );",
 ];
 
-pub(super) fn begin(db: &Connection) -> Result<(), StoreError> {
-    Ok(db.execute_batch("begin immediate")?)
-}
-
 pub(super) fn commit(db: &Connection) -> Result<(), StoreError> {
     Ok(db.execute_batch("commit")?)
 }

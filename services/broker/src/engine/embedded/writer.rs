@@ -144,6 +144,7 @@ impl Writer {
     }
 
     async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<JobResult>, StoreError> {
+        self.store.begin().await?;
         let written = self.write(jobs).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.before_commit().await;
         store::commit(&self.store.connection).inspect_err(|_| store::roll_back(&self.store.connection))?;
@@ -163,7 +164,6 @@ impl Writer {
 
     fn write(&self, jobs: &[Job]) -> Result<Written, StoreError> {
         let db = &self.store.connection;
-        store::begin(db)?;
         let mut written = Written::default();
         for job in jobs {
             let result = match job {
