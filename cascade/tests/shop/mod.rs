@@ -138,6 +138,11 @@ impl Shop {
         Self { processes: processes.collect(), front: Some(Front::open(ports.clone())) }
     }
 
+    /// A shop that somebody else runs, behind a front on this port.
+    pub fn elsewhere(port: u16) -> Self {
+        Self { processes: BTreeMap::new(), front: Some(Front::elsewhere(port)) }
+    }
+
     /// One of the services that run apart.
     pub fn service(&mut self, name: &str) -> &mut Process {
         self.processes.get_mut(name).unwrap()
@@ -231,6 +236,7 @@ pub struct Customer {
     client: Client,
     base: String,
     cookie: Option<HeaderValue>,
+    limits: Limits,
 }
 
 /// An answer with a JSON body, or none.
@@ -245,7 +251,7 @@ pub struct Answer {
 impl Customer {
     /// Somebody without a session.
     pub fn stranger(shop: &Shop) -> Self {
-        Self { client: Client::new(Arc::new(TcpConnect)), base: shop.base(), cookie: None }
+        Self { client: Client::new(Arc::new(TcpConnect)), base: shop.base(), cookie: None, limits: LIMITS }
     }
 
     /// Somebody who has looked at a page of the shop, and so has a session.
@@ -255,6 +261,11 @@ impl Customer {
         let cookie = answer.headers.get(header::SET_COOKIE).unwrap().to_str().unwrap();
         customer.cookie = Some(HeaderValue::try_from(cookie.split(';').next().unwrap()).unwrap());
         customer
+    }
+
+    /// The same, who waits for longer: behind a balancer that waits for a service.
+    pub fn patient(self) -> Self {
+        Self { limits: Limits { timeout: PATIENCE, ..LIMITS }, ..self }
     }
 
     /// The same with another session.
@@ -283,7 +294,7 @@ impl Customer {
         if let Some(cookie) = &self.cookie {
             map.insert(header::COOKIE, cookie.clone());
         }
-        let answer = self.client.send(method, &uri, map, body.into().into(), LIMITS).await?;
+        let answer = self.client.send(method, &uri, map, body.into().into(), self.limits).await?;
         let text = String::from_utf8_lossy(answer.body()).into_owned();
         Ok(Answer {
             status: answer.status(),
