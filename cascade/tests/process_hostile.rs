@@ -147,10 +147,11 @@ async fn half_sent_requests_order_nothing_and_hold_nobody_up() {
         waiting.push((half, stream));
     }
     customer.all_events_of(&customer.order("meanwhile").await.unwrap()).await;
-    // Half of those who wait go away; of the rest, those without a whole head are sent away.
+    // Half of those who wait go away; of the rest, those who began a head and do not end it are sent away. Who has sent nothing may be a
+    // balancer's connection in reserve.
     waiting.truncate(100);
     for (half, mut stream) in waiting {
-        if !half.contains("\r\n\r\n") {
+        if !half.is_empty() && !half.contains("\r\n\r\n") {
             assert!(raw::is_closed_within(&mut stream, HEAD_PATIENCE).await, "still waiting for the rest of {half:?}");
         }
     }
