@@ -114,8 +114,11 @@ async fn follow(shop: &Shop, live: &str, screen: &Screen) -> anyhow::Result<&'st
                         Ok(None) => break String::from("the stream of its events ended"),
                         Err(error) => break error.to_string(),
                     };
-                    if sent.name == "reset" {
-                        bail!("the shop has come back with other data, and does not know the order");
+                    match sent.name.as_str() {
+                        "" | "message" => {}
+                        "reset" => bail!("the shop has come back with other data, and does not know the order"),
+                        // The stream speaks of itself.
+                        _ => continue,
                     }
                     // A repeated start of the stream may repeat an event; never show it twice.
                     let Some(position) = sent.id.parse().ok().filter(|position| last.is_none_or(|last| last < *position)) else { continue };

@@ -90,6 +90,14 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) workers: u32,
 
+    /// How long the broker keeps events, in milliseconds, at least 60000; seven days unless told otherwise.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 604_800_000, value_parser = clap::value_parser!(u64).range(60_000..))]
+    pub(crate) retention_age_ms: u64,
+
+    /// How much room the broker's events may take before the oldest go, in bytes, at least 67108864; ten gibibytes unless told otherwise.
+    #[arg(long, value_name = "BYTES", default_value_t = 10_737_418_240, value_parser = clap::value_parser!(u64).range(67_108_864..))]
+    pub(crate) retention_bytes: u64,
+
     /// A TOML file whose keys are these flags' names, with underscores.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,

@@ -5,7 +5,7 @@
 use std::{io::Write, sync::Arc, time::Duration};
 
 use anstyle::Style;
-use broker::engine::LogEngine;
+use broker::engine::{EngineError, LogEngine};
 use contract::OrderId;
 use kit::{
     Envelope, Lifecycle, Position, Recorded,
@@ -71,6 +71,11 @@ async fn show(engine: Arc<dyn LogEngine>, mut after: Position, look: Look, lifec
         tail.look();
         let events = match engine.read(after, READ_MAX).await {
             Ok(events) => events,
+            // A terminal that stood still for days goes on where the log begins now.
+            Err(EngineError::Trimmed { first }) => {
+                after = Position(first.0 - 1);
+                continue;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the log could not be read for the terminal");
                 return;

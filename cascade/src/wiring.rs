@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, http::Uri};
-use broker::{Broker, publish::PublishRights};
+use broker::{Broker, publish::PublishRights, retention::Limits};
 use delivery::Deliveries;
 use kit::{
     Environment, Lifecycle, Service,
@@ -76,7 +76,8 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights() };
+        let retention = Limits { age_ms_max: self.settings.retention_age_ms, bytes_max: self.settings.retention_bytes };
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
     }
 
@@ -91,7 +92,7 @@ impl<'a> Wiring<'a> {
             return Ok(terminal::Shown::nothing());
         }
         let engine = broker.engine().clone();
-        let after = engine.bounds().await?.last;
+        let after = engine.bounds().last;
         Ok(terminal::start(engine, after, Look::of(self.settings), self.lifecycle.clone())?)
     }
 

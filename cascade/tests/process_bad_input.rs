@@ -229,7 +229,7 @@ async fn what_is_not_there_or_is_anothers_is_not_found() {
         ("POST", "/scenario/1"),
         ("PUT", "/api/events"),
         ("POST", "/api/live"),
-        ("DELETE", "/api/subscriptions/order"),
+        ("POST", "/api/subscriptions/order"),
         ("POST", "/health"),
         ("BREW", "/api/orders"),
         ("TRACE", "/api/orders"),

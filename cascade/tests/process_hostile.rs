@@ -46,7 +46,7 @@ async fn an_event_that_cannot_be_parks_its_own_order_and_no_other() {
     });
     let published = ask(Method::POST, "/api/events", &as_payment, impossible.to_string()).await;
     assert_eq!(published.status, StatusCode::ACCEPTED, "the right token and type: the broker cannot know better");
-    let position = &published.json["results"][0]["position"];
+    let position = published.json["results"][0]["position"].as_str().unwrap();
     let again = ask(Method::POST, "/api/events", &as_payment, impossible.to_string()).await;
     assert_eq!(again.json["results"][0], json!({"position": position, "duplicate": true}));
 

@@ -17,19 +17,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::http::{Method, StatusCode};
+use axum::http::{HeaderValue, Method, StatusCode};
+use futures_util::{StreamExt, stream};
 use kit::security::Keyring;
 use serde_json::{Value, json};
 use shop::{
     Customer, Shape, Shop,
-    live::{End, EventStream, Socket, is_end, position_of, request, upgrade},
+    live::{End, EventStream, Socket, is_end, notice_name, position_of, request, upgrade},
     name_of, raw,
 };
 use tokio_tungstenite::tungstenite::Message;
 
-/// A WebSocket's close codes: the server goes away; the cursor is not in this log.
+/// A WebSocket's close codes: the server goes away; a message is too large.
 const GOING_AWAY: u16 = 1001;
-const RESET: u16 = 4410;
+const TOO_BIG: u16 = 1009;
 
 /// Reads until the order's end, or for `count` events.
 async fn read(socket: &mut Socket, count: usize) -> Vec<Value> {
@@ -149,11 +150,17 @@ async fn a_stream_that_is_not_ones_own_is_refused(shape: Shape) {
     early.send(Message::Close(None)).await;
     assert_eq!(early.next().await, Err(End::Silent));
 
-    let beyond = format!("{hers}&after={}", position_of(events.last().unwrap()) + 1_000_000);
-    let mut lost = Socket::open(&shop, &ada, &beyond, &[]).await.unwrap();
-    assert_eq!(lost.next().await, Err(End::Code(RESET)), "a cursor from another log is said to be one");
-    let mut lost = EventStream::open(&shop, &ada, &beyond, &[]).await.unwrap();
-    assert_eq!(lost.next().await.unwrap().name, "reset");
+    let beyond = (position_of(events.last().unwrap()) + 1_000_000).to_string();
+    let query = format!("{hers}&after={beyond}");
+    let data = json!({"reason": "unknown", "asked": beyond, "after": "0"});
+    let mut lost = Socket::open(&shop, &ada, &query, &[]).await.unwrap();
+    let reset = lost.next().await.unwrap();
+    assert_eq!((notice_name(&reset), &reset["data"]), (Some("reset"), &data), "a cursor from another log is said to be one");
+    assert_eq!(read(&mut lost, usize::MAX).await, events, "and the order is shown again from its first event");
+    let mut lost = EventStream::open(&shop, &ada, &query, &[]).await.unwrap();
+    let reset = lost.next().await.unwrap();
+    assert_eq!((reset.name.as_str(), reset.id.as_deref()), ("reset", Some("0")));
+    assert_eq!(read_sent(&mut lost, usize::MAX).await, events);
 }
 
 async fn noise_on_a_socket_hurts_nobody_else(shape: Shape) {
@@ -171,7 +178,7 @@ async fn noise_on_a_socket_hurts_nobody_else(shape: Shape) {
     }
     let mut large = Socket::open(&shop, &customer, "", &[]).await.unwrap();
     large.send(Message::binary(vec![0; 100_000])).await;
-    assert!(large.next().await.is_err(), "more than anybody has to say ends the socket");
+    assert_eq!(large.next().await, Err(End::Code(TOO_BIG)), "more than anybody has to say ends the socket");
     // Frames that are none: reserved bits and opcodes, a length of 2^63, and no mask.
     for frame in [&[0xff; 64][..], &[0x81, 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0], &[0x81, 0x01, b'x']] {
         let mut stream = raw::connect(&shop).await;
@@ -222,6 +229,54 @@ async fn a_reader_that_never_reads_holds_up_nobody_and_no_stop() {
     assert_eq!(window.next().await, Err(End::Code(GOING_AWAY)));
     assert!(shop.wait().success());
     assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
+}
+
+/// How many streams of each kind are held open. Both ends need a file for each, and many a system gives a process 1,024.
+const CROWD: usize = 450;
+/// The most memory that a stream may take where it is served, in KiB.
+const STREAM_KIB_MAX: u64 = 40;
+
+/// How much memory a process has, in KiB.
+fn resident_kib(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Opens a stream for each of so many customers, some at a time.
+async fn crowd<T, F: Future<Output = Result<T, u16>>>(count: usize, open: impl Fn(usize) -> F) -> Vec<T> {
+    stream::iter(0..count).map(open).buffered(16).map(Result::unwrap).collect().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_takes_little_memory_and_each_of_it_is_told_what_is_theirs() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Shop::open(folder.path(), &["--pace", "instant"]);
+    let keyring = Keyring::load(&folder.path().join("secret")).unwrap();
+    let cookie = |number: usize| HeaderValue::try_from(format!("cascade_session={}", keyring.session(&format!("crowd-{number}")))).unwrap();
+    let customers: Vec<_> = (0..CROWD).map(|number| Customer::stranger(&shop).with_cookie(Some(&cookie(number)))).collect();
+    let socket = async |number: usize| Socket::open(&shop, &customers[number], "", &[]).await;
+    let sent = async |number: usize| EventStream::open(&shop, &customers[number], "", &[]).await;
+    // What is allocated once, whoever comes, is not what a stream takes.
+    drop((crowd(50, socket).await, crowd(50, sent).await));
+    let mut held = resident_kib(shop.pid());
+    let mut sockets = crowd(CROWD, socket).await;
+    let mut streams = Vec::new();
+    for kind in ["a socket", "server-sent events"] {
+        if kind == "server-sent events" {
+            streams = crowd(CROWD, sent).await;
+        }
+        let now = resident_kib(shop.pid());
+        let each = now.saturating_sub(held) / u64::try_from(CROWD).unwrap();
+        assert!(each <= STREAM_KIB_MAX, "{kind} takes {each} KiB");
+        held = now;
+    }
+    // Had anything come to the wrong one, it would come before their own.
+    for number in [CROWD - 1, CROWD / 2, 0] {
+        let events = customers[number].all_events_of(&customers[number].order("hers").await.unwrap()).await;
+        assert_eq!(read(&mut sockets[number], usize::MAX).await, events);
+        assert_eq!(read_sent(&mut streams[number], usize::MAX).await, events);
+    }
 }
 
 async fn a_stop_ends_open_streams_at_once_and_they_go_on_afterwards(shape: Shape) {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use axum::Router;
-use broker::{Broker, publish::PublishRights};
+use broker::{Broker, publish::PublishRights, retention::Limits};
 use delivery::Deliveries;
 use kit::{
     Environment, Lifecycle, Machine, Service,
@@ -59,7 +59,7 @@ impl Shop {
 
     async fn broker(self) -> turmoil::Result {
         let (environment, lifecycle) = self.begin();
-        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights() };
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default() };
         let broker = Broker::start(&self.folder("broker"), settings, &environment, &lifecycle).await?;
         self.serve("broker", 4005, broker.router(), environment, lifecycle).await
     }

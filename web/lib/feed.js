@@ -7,8 +7,10 @@ const BACKOFF_MS_MIN = 250;
 const BACKOFF_MS_MAX = 4_000;
 /** A connection that lives this long is a good one: the next loss starts with the shortest pause again. */
 const STABLE_MS = 2_000;
-/** The close code for a position that the log does not have, e.g. after a start in another folder. */
-const RESET = 4410;
+/** What the types of the shop's own words begin with. They are no events of an order: they have no position. */
+const NOTICE = "cascade.live.";
+/** A connection that is silent for so many heartbeats is dead, whatever the browser believes. */
+const HEARTBEATS_MISSED_MAX = 2.5;
 /** How long a connection may take to open. */
 const OPEN_MS_MAX = 8_000;
 
@@ -19,11 +21,25 @@ export function pauseMax(attempt) {
 
 /**
  * Opens the feed. `connect(after)` opens a socket for events after a position; `onEvent(event)` gets each event once, in order;
- * `onState({ name, attempt })` says "connecting", "live", "reconnecting" or "closed". Time and chance are passed in for tests.
+ * `onState({ name, attempt })` says "connecting", "live", "reconnecting" or "closed"; `onReset({ reason, after })` says that the shop
+ * cannot go on from what was seen, and shows what comes after another position. Time and chance are passed in for tests.
  */
-export function openFeed({ connect, onEvent, onState, after = 0, setTimer = setTimeout, clearTimer = clearTimeout, random = Math.random }) {
+export function openFeed({
+  connect,
+  onEvent,
+  onState,
+  onReset = () => {},
+  after = 0,
+  setTimer = setTimeout,
+  clearTimer = clearTimeout,
+  random = Math.random,
+}) {
   let socket = null;
+  // Where to come back; and the last event, behind which the shop may have passed others' events.
+  let cursor = after;
   let position = after;
+  let silenceMsMax = null;
+  let watchdog = null;
   let attempt = 0;
   let timers = [];
   let isClosed = false;
@@ -32,12 +48,19 @@ export function openFeed({ connect, onEvent, onState, after = 0, setTimer = setT
   const forgetTimers = () => {
     timers.forEach((timer) => clearTimer(timer));
     timers = [];
+    if (watchdog !== null) clearTimer(watchdog);
+    watchdog = null;
+  };
+  const watch = (current) => {
+    if (watchdog !== null) clearTimer(watchdog);
+    watchdog = silenceMsMax === null ? null : setTimer(() => socket === current && lose(current), silenceMsMax);
   };
 
   function open() {
     forgetTimers();
     onState({ name: attempt === 0 ? "connecting" : "reconnecting", attempt });
-    const current = connect(position);
+    const current = connect(cursor);
+    silenceMsMax = null;
     socket = current;
     // Every handler asks whether its socket is still the current one: a late frame of an old connection must not count.
     const isCurrent = () => socket === current && !isClosed;
@@ -48,21 +71,45 @@ export function openFeed({ connect, onEvent, onState, after = 0, setTimer = setT
       onState({ name: "live", attempt });
       later(() => { attempt = 0; }, STABLE_MS);
     };
-    current.onmessage = (message) => isCurrent() && take(message.data);
-    current.onclose = (close) => {
+    current.onmessage = (message) => {
       if (!isCurrent()) return;
-      if (close?.code === RESET) position = 0;
-      lose(current);
+      take(message.data);
+      // The feed may have been closed by what came.
+      if (isCurrent()) watch(current);
     };
+    current.onclose = () => isCurrent() && lose(current);
     current.onerror = () => {}; // A close follows, and says the same.
   }
 
   function take(text) {
-    const event = parse(text);
-    const place = Number(event?.position);
-    if (!Number.isSafeInteger(place) || place <= position) return;
+    const message = parse(text);
+    if (message?.position === undefined && String(message?.type).startsWith(NOTICE)) return heed(message);
+    const place = Number(message?.position);
+    if (!Number.isSafeInteger(place) || place <= cursor) return;
+    cursor = place;
     position = place;
-    onEvent(event);
+    onEvent(message);
+  }
+
+  function heed({ type, data }) {
+    const place = Number(data?.after);
+    if (!Number.isSafeInteger(place)) return;
+    switch (type.slice(NOTICE.length).split(".")[0]) {
+      case "welcome":
+        if (data.heartbeat_ms > 0) silenceMsMax = data.heartbeat_ms * HEARTBEATS_MISSED_MAX;
+        // A feed that has seen nothing begins here, also if it is lost before the first event.
+        if (cursor === 0) cursor = place;
+        break;
+      case "reset":
+        cursor = place;
+        position = place;
+        onReset({ reason: data.reason, after: place });
+        break;
+      case "heartbeat":
+      case "end":
+        cursor = Math.max(cursor, place);
+        break;
+    }
   }
 
   function lose(old) {
@@ -87,6 +134,7 @@ export function openFeed({ connect, onEvent, onState, after = 0, setTimer = setT
       socket?.close();
       onState({ name: "closed", attempt });
     },
+    /** The position of the last event. */
     get position() {
       return position;
     },

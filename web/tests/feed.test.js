@@ -7,7 +7,7 @@ import { LONG_WAY } from "./recorded.js";
 
 /** A feed on sockets and timers that the test moves by hand. */
 function rig(options = {}) {
-  const rig = { sockets: [], events: [], states: [], timers: new Map() };
+  const rig = { sockets: [], events: [], states: [], resets: [], timers: new Map() };
   let nextTimer = 1;
   rig.feed = openFeed({
     connect: (after) => {
@@ -17,6 +17,7 @@ function rig(options = {}) {
     },
     onEvent: (event) => rig.events.push(event.id),
     onState: (state) => rig.states.push(state.name),
+    onReset: (reset) => rig.resets.push(reset),
     setTimer: (action, ms) => { rig.timers.set(nextTimer, { action, ms }); return nextTimer++; },
     clearTimer: (timer) => rig.timers.delete(timer),
     random: () => 1,
@@ -90,16 +91,70 @@ test("a connection that does not open in time is given up", () => {
   assert.equal(states.at(-1), "reconnecting");
 });
 
-test("a position that the log does not have is forgotten", () => {
-  const { sockets, events, fire, last, send } = rig();
+/** What the shop says beside events. */
+const notice = (name, data) => ({ specversion: "1.0", id: "n", source: "/broker", type: `cascade.live.${name}.v1`, data });
+
+test("a feed that the shop cannot go on from is told so, and goes on from where the shop says", () => {
+  const { feed, sockets, events, resets, fire, last, send } = rig();
   last().onopen();
   send(...LONG_WAY.slice(0, 3));
-  last().onclose({ code: 4410 });
+  last().onclose();
   fire();
-  assert.equal(sockets[1].after, 0);
+  assert.equal(sockets[1].after, 9);
   last().onopen();
-  send(LONG_WAY[0]);
+  send(notice("welcome", { after: "0", heartbeat_ms: 20_000 }));
+  assert.deepEqual(resets, []);
+  send(notice("reset", { reason: "unknown", asked: "9", after: "0" }), LONG_WAY[0]);
+  assert.deepEqual(resets, [{ reason: "unknown", after: 0 }]);
   assert.deepEqual(events, ["e1", "e2", "e3", "e1"]);
+  assert.equal(feed.position, 3);
+});
+
+test("a cursor that was not yet gone on from is kept until the shop says what becomes of it", () => {
+  const { sockets, fire, last, send } = rig({ after: 9 });
+  send(notice("welcome", { after: "0", heartbeat_ms: 20_000 }));
+  last().onclose();
+  fire();
+  assert.equal(sockets[1].after, 9);
+});
+
+test("a feed that is lost before its first event leaves nothing out", () => {
+  const { sockets, fire, last, send } = rig();
+  send(notice("welcome", { after: "41", heartbeat_ms: 20_000 }));
+  last().onclose();
+  fire();
+  assert.equal(sockets[1].after, 41);
+});
+
+test("a heartbeat carries the feed past the events of others, and is no event", () => {
+  const { feed, sockets, events, fire, last, send } = rig();
+  send(LONG_WAY[0], notice("heartbeat", { after: "500" }), notice("heartbeat", { after: "400" }), notice("heartbeat", {}));
+  assert.deepEqual(events, ["e1"]);
+  assert.equal(feed.position, 3);
+  send(notice("end", { reason: "session_check", after: "600" }));
+  last().onclose({ code: 4401 });
+  fire();
+  assert.equal(sockets[1].after, 600);
+});
+
+test("an event of the shop's own words is an event when it has a position", () => {
+  const { events, send } = rig();
+  send({ ...notice("reset", { after: "0" }), id: "forged", position: "4" });
+  assert.deepEqual(events, ["forged"]);
+});
+
+test("a connection that falls silent is given up after some heartbeats", () => {
+  const { sockets, states, timers, last, send } = rig();
+  last().onopen();
+  const silences = () => [...timers.values()].filter(({ ms }) => ms === 50_000);
+  assert.equal(silences().length, 0);
+  send(notice("welcome", { after: "0", heartbeat_ms: 20_000 }));
+  send(notice("heartbeat", { after: "0" }), LONG_WAY[0]);
+  assert.equal(silences().length, 1);
+  silences()[0].action();
+  assert.ok(sockets[0].closed);
+  assert.equal(states.at(-1), "reconnecting");
+  assert.equal(silences().length, 0);
 });
 
 test("frames that are no events are passed over", () => {

@@ -66,6 +66,10 @@ impl Ends {
     /// One line of the stream. Only what is needed is looked at: the reader shares the processors with the shop.
     fn take(&self, line: &[u8], now: Instant) {
         let Some(data) = line.strip_prefix(b"data:").and_then(|data| std::str::from_utf8(data).ok()) else { return };
+        // The stream speaks of itself.
+        if data.contains("\"type\":\"cascade.live.") {
+            return;
+        }
         self.0.events.fetch_add(1, Ordering::Relaxed);
         let is_end = data.contains("\"type\":\"cascade.OrderCompleted.") || data.contains("\"type\":\"cascade.OrderCancelled.");
         if let Some(subject) = is_end.then(|| text_of(data, "\"subject\":\"")).flatten() {

@@ -24,10 +24,14 @@ pub enum End {
 }
 
 /// A WebSocket at `/api/live`.
-pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Socket {
+    stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// What was said first.
+    pub welcome: Value,
+}
 
 impl Socket {
-    /// Opens it; a refusal gives the status.
+    /// Opens it, and is welcomed; a refusal gives the status.
     pub async fn open(shop: &Shop, customer: &Customer, query: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         Self::try_open(shop, customer, query, headers).await.map_err(|status| status.expect("the connection broke"))
     }
@@ -42,19 +46,33 @@ impl Socket {
             map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
         }
         match tokio::time::timeout(PATIENCE, connect_async(request)).await.expect("no answer to the upgrade") {
-            Ok((socket, answer)) => {
+            Ok((stream, answer)) => {
                 assert_eq!(answer.headers().get("sec-websocket-protocol").unwrap(), "cloudevents.json");
-                Ok(Self(socket))
+                let mut socket = Self { stream, welcome: Value::Null };
+                let welcome = socket.next_text().await.expect("a welcome comes first");
+                assert_eq!(notice_name(&welcome), Some("welcome"));
+                socket.welcome = welcome["data"].clone();
+                Ok(socket)
             }
             Err(Error::Http(answer)) => Err(Some(answer.status().as_u16())),
             Err(_) => Err(None),
         }
     }
 
-    /// The next event; or how the stream ended.
+    /// The next event, or reset; or how the stream ended.
     pub async fn next(&mut self) -> Result<Value, End> {
         loop {
-            let message = tokio::time::timeout(PATIENCE, self.0.next()).await.expect("nothing comes over the socket");
+            let next = self.next_text().await?;
+            // What an end says, the close frame after it says too.
+            if !matches!(notice_name(&next), Some("heartbeat" | "end")) {
+                return Ok(next);
+            }
+        }
+    }
+
+    async fn next_text(&mut self) -> Result<Value, End> {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("nothing comes over the socket");
             match message {
                 Some(Ok(Message::Text(text))) => return Ok(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(Some(frame)))) => return Err(End::Code(frame.code.into())),
@@ -66,12 +84,16 @@ impl Socket {
 
     pub async fn send(&mut self, message: Message) {
         // The shop may have hung up on the message before.
-        let _ = self.0.send(message).await;
+        let _ = self.stream.send(message).await;
     }
 }
 
 /// Server-sent events from `/api/live`.
-pub struct EventStream(BufReader<TcpStream>);
+pub struct EventStream {
+    stream: BufReader<TcpStream>,
+    /// What was said first.
+    pub welcome: Value,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -82,27 +104,31 @@ pub struct Sent {
 }
 
 impl EventStream {
-    /// Opens it; a refusal gives the status.
+    /// Opens it, and is welcomed; a refusal gives the status.
     pub async fn open(shop: &Shop, customer: &Customer, query: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let mut stream = raw::connect(shop).await;
         stream.write_all(request(shop, customer, query, headers).as_bytes()).await.unwrap();
-        let mut stream = Self(BufReader::new(stream));
+        let mut stream = Self { stream: BufReader::new(stream), welcome: Value::Null };
         let status = stream.line().await.unwrap();
         let status: u16 = status.split(' ').nth(1).unwrap().parse().unwrap();
         if status != 200 {
             return Err(status);
         }
         while !stream.line().await.unwrap().is_empty() {}
+        let welcome = stream.next().await.expect("a welcome comes first");
+        assert_eq!(welcome.name, "welcome");
+        let welcome: Value = serde_json::from_str(&welcome.data).unwrap();
+        stream.welcome = welcome["data"].clone();
         Ok(stream)
     }
 
     async fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = tokio::time::timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("nothing comes over the stream");
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_line(&mut line)).await.expect("nothing comes over the stream");
         matches!(read, Ok(1..)).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// The next event; none at the end.
+    /// The next event or notice, heartbeats aside; none at the end.
     pub async fn next(&mut self) -> Option<Sent> {
         let mut sent = Sent { id: None, name: String::new(), data: String::new() };
         loop {
@@ -112,6 +138,7 @@ impl EventStream {
                 Some(("id", id)) => sent.id = Some(id.to_owned()),
                 Some(("event", name)) => sent.name = name.to_owned(),
                 Some(("data", data)) => sent.data = data.to_owned(),
+                _ if line.is_empty() && sent.name == "heartbeat" => sent = Sent { id: None, name: String::new(), data: String::new() },
                 _ if line.is_empty() && !sent.data.is_empty() => return Some(sent),
                 _ => {}
             }
@@ -138,6 +165,11 @@ pub fn upgrade(shop: &Shop, customer: &Customer, query: &str) -> String {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
     request(shop, customer, query, &headers).replace("accept: text/event-stream\r\n", "")
+}
+
+/// The name of a notice, which is no event of the log; none for an event.
+pub fn notice_name(message: &Value) -> Option<&str> {
+    message["type"].as_str().unwrap().strip_prefix("cascade.live.")?.strip_suffix(".v1")
 }
 
 /// Where in the log an event stands.

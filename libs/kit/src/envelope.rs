@@ -1,6 +1,6 @@
 //! The CloudEvents envelope, and an event with its place in the log.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser::SerializeMap};
 use serde_json::{Value, value::RawValue};
@@ -67,7 +67,7 @@ impl Envelope {
             match value {
                 Some("") => return Err(InvalidEnvelope::Empty(name)),
                 Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong(name)),
-                Some(text) if text.chars().any(char::is_control) => return Err(InvalidEnvelope::ControlCharacter(name)),
+                Some(text) if has_control_character(text) => return Err(InvalidEnvelope::ControlCharacter(name)),
                 _ => {}
             }
         }
@@ -77,26 +77,36 @@ impl Envelope {
         if self.extensions.len() > EXTENSIONS_MAX {
             return Err(InvalidEnvelope::TooManyExtensions);
         }
+        if self.extensions.get("partitionkey").is_some_and(|key| key.as_str().is_none_or(str::is_empty)) {
+            return Err(InvalidEnvelope::Empty("partitionkey"));
+        }
         for value in self.extensions.values() {
             match value.as_str() {
                 Some(text) if text.len() > ATTRIBUTE_BYTES_MAX => return Err(InvalidEnvelope::TooLong("extension")),
-                Some(text) if text.chars().any(char::is_control) => return Err(InvalidEnvelope::ControlCharacter("extension")),
+                Some(text) if has_control_character(text) => return Err(InvalidEnvelope::ControlCharacter("extension")),
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// What keeps events in sequence: those of one subject; an event without a subject stands alone.
+    /// What keeps events in sequence: those of one `partitionkey` (the CloudEvents extension of that name), else those of one subject;
+    /// an event with neither stands alone.
     pub fn lane(&self) -> &str {
-        self.subject.as_deref().unwrap_or(self.id.as_str())
+        let partition = self.extensions.get("partitionkey").and_then(Value::as_str);
+        partition.or(self.subject.as_deref()).unwrap_or(self.id.as_str())
     }
+}
+
+fn has_control_character(text: &str) -> bool {
+    // Most texts are ASCII, and bytes are looked at much faster than characters.
+    if text.is_ascii() { text.bytes().any(|byte| byte.is_ascii_control()) } else { text.chars().any(char::is_control) }
 }
 
 /// Why an event is not a CloudEvents 1.0 event that we take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEnvelope {
-    /// A required text is empty.
+    /// A text that must say something is empty, or is no text.
     #[error("`{0}` is empty")]
     Empty(&'static str),
     /// A text is longer than [`ATTRIBUTE_BYTES_MAX`].
@@ -175,12 +185,12 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
         use de::Error as _;
-        let (mut specversion, mut id, mut source, mut ty) = (None::<String>, None, None, None);
-        let (mut subject, mut time, mut traceparent, mut causationid) = (None, None::<String>, None, None);
+        let (mut specversion, mut id, mut source, mut ty) = (None::<Text<'_>>, None, None, None);
+        let (mut subject, mut time, mut traceparent, mut causationid) = (None, None::<Text<'_>>, None, None);
         let (mut sequence, mut owner, mut scenario, mut data) = (None, None, None, None);
         let mut extensions = BTreeMap::new();
-        while let Some(name) = map.next_key::<String>()? {
-            match name.as_str() {
+        while let Some(Text(name)) = map.next_key()? {
+            match &*name {
                 "specversion" => specversion = Some(map.next_value()?),
                 "id" => id = Some(map.next_value()?),
                 "source" => source = Some(map.next_value()?),
@@ -194,8 +204,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
                 "scenario" => scenario = map.next_value()?,
                 "data" => data = map.next_value::<Option<Box<RawValue>>>()?,
                 "datacontenttype" => {
-                    let media = map.next_value::<Option<String>>()?;
-                    if media.is_some_and(|media| !is_json(&media)) {
+                    let media = map.next_value::<Option<Text<'_>>>()?;
+                    if media.is_some_and(|media| !is_json(&media.0)) {
                         return Err(A::Error::custom("`datacontenttype` must be JSON"));
                     }
                 }
@@ -214,17 +224,17 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
                     if !is_scalar {
                         return Err(A::Error::custom(format!("attribute `{name}` must be a text, whole number or boolean")));
                     }
-                    extensions.insert(name, value);
+                    extensions.insert(name.into_owned(), value);
                 }
             }
         }
-        match specversion.as_deref() {
+        match specversion.as_ref().map(|version| &*version.0) {
             Some("1.0") => {}
             Some(_) => return Err(A::Error::custom("`specversion` must be \"1.0\"")),
             None => return Err(A::Error::missing_field("specversion")),
         }
         let time =
-            time.map(|text| Timestamp::from_rfc3339(&text).ok_or_else(|| A::Error::custom("`time` must be RFC 3339"))).transpose()?;
+            time.map(|text| Timestamp::from_rfc3339(&text.0).ok_or_else(|| A::Error::custom("`time` must be RFC 3339"))).transpose()?;
         Ok(Envelope {
             id: id.ok_or_else(|| A::Error::missing_field("id"))?,
             source: source.ok_or_else(|| A::Error::missing_field("source"))?,
@@ -242,9 +252,37 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-fn is_json(media_type: &str) -> bool {
+/// Whether a media type is one of JSON.
+pub fn is_json(media_type: &str) -> bool {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
+}
+
+/// A text that is looked at and let go: it is borrowed where that can be.
+struct Text<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> de::Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+        Ok(Text(Cow::Owned(text.to_owned())))
+    }
 }
 
 /// A counter sent as text, or as a number by clients that know no better.
@@ -252,16 +290,29 @@ struct Counter(i64);
 
 impl<'de> Deserialize<'de> for Counter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Form {
-            Number(i64),
-            Text(String),
-        }
-        match Form::deserialize(deserializer)? {
-            Form::Number(number) => Ok(Self(number)),
-            Form::Text(text) => text.parse().map(Self).map_err(|_| de::Error::custom("`sequence` must be a whole number")),
-        }
+        deserializer.deserialize_any(CounterVisitor)
+    }
+}
+
+struct CounterVisitor;
+
+impl de::Visitor<'_> for CounterVisitor {
+    type Value = Counter;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number, as a text or as it is")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Counter, E> {
+        text.parse().map(Counter).map_err(|_| E::custom("`sequence` must be a whole number"))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Counter, E> {
+        Ok(Counter(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Counter, E> {
+        i64::try_from(number).map(Counter).map_err(|_| E::custom("`sequence` must be a whole number"))
     }
 }
 
@@ -321,5 +372,17 @@ mod tests {
         }
         let empty: Envelope = serde_json::from_str(r#"{"specversion":"1.0","id":"","source":"/a","type":"t"}"#).unwrap();
         assert_eq!(empty.check(), Err(InvalidEnvelope::Empty("id")));
+    }
+
+    #[test]
+    fn a_partition_key_that_is_a_text_is_the_lane() {
+        let event = |key: &str| -> Envelope {
+            let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t","subject":"s","partitionkey":{key}}}"#);
+            serde_json::from_str(&json).unwrap()
+        };
+        assert_eq!((event(r#""p""#).lane(), event(r#""p""#).check()), ("p", Ok(())));
+        for bad in [r#""""#, "7", "true"] {
+            assert_eq!(event(bad).check(), Err(InvalidEnvelope::Empty("partitionkey")), "{bad}");
+        }
     }
 }

@@ -9,6 +9,9 @@ mod connection;
 /// The stream under a connection: what is going on there, and how it is closed.
 mod wire;
 
+/// Connections whose other end takes nothing.
+mod stall;
+
 /// Requests to other services.
 pub mod client;
 

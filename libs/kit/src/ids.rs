@@ -6,7 +6,7 @@ use std::{
 };
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
 use crate::Timestamp;
@@ -34,9 +34,9 @@ impl fmt::Display for EventId {
     }
 }
 
-/// An event's place in the log: from 1, rising, with gaps allowed. Zero is before the first event.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
+/// An event's place in the log: from 1, rising, with gaps allowed. Zero is before the first event. In JSON it is a text, since many
+/// readers of JSON know no whole numbers past 2^53; a number is read as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub i64);
 
 impl Position {
@@ -53,6 +53,40 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+impl Serialize for Position {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Position {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PositionVisitor)
+    }
+}
+
+struct PositionVisitor;
+
+impl de::Visitor<'_> for PositionVisitor {
+    type Value = Position;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a position: a whole number, as a text")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Position, E> {
+        text.parse().map(Position).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<Position, E> {
+        Ok(Position(number))
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Position, E> {
+        i64::try_from(number).map(Position).map_err(|_| E::invalid_value(de::Unexpected::Unsigned(number), &self))
     }
 }
 
@@ -111,6 +145,17 @@ impl Ids {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_position_is_written_as_a_text_and_read_as_a_number_too() {
+        assert_eq!(serde_json::to_string(&Position(i64::MAX)).unwrap(), r#""9223372036854775807""#);
+        for (json, expected) in [(r#""12""#, Some(12)), ("12", Some(12)), (r#""-1""#, Some(-1)), ("-1", Some(-1))] {
+            assert_eq!(serde_json::from_str(json).ok(), expected.map(Position), "{json}");
+        }
+        for bad in [r#""""#, r#""12 ""#, r#""1e3""#, "1.0", "9223372036854775808", "null", "true"] {
+            assert!(serde_json::from_str::<Position>(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn the_same_seed_gives_the_same_ids_and_they_sort_by_time() {

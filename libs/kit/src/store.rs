@@ -9,7 +9,10 @@ pub mod backup;
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,10 @@ const IDLE_READERS_MAX: usize = 4;
 const STATEMENTS_MAX: usize = 64;
 /// How many commits there are from one checkpoint to the next.
 const COMMITS_PER_CHECKPOINT: u32 = 256;
+/// After how many pages in the write-ahead file it is copied although there were fewer commits; of 4 KiB each.
+const FRAMES_PER_CHECKPOINT: i64 = 4_096;
+/// How many pages the write-ahead file may have before the writer waits, about.
+const FRAMES_MAX: i64 = 16_384;
 /// How long a reader waits for a lock, in milliseconds; writers do not lock readers out in WAL mode.
 const READ_BUSY_MS: u64 = 2_000;
 /// How long a writer waits at once for a lock that only another program can hold; then it says so, and waits on.
@@ -257,11 +264,22 @@ fn migrate(connection: &mut Connection, path: &Path, layer: &str, migrations: &[
     Ok(())
 }
 
-/// Copies committed pages from the write-ahead file into the store, beside the writer and never in a commit's way.
+/// Copies committed pages from the write-ahead file into the store, beside the writer and not in a commit's way.
 #[derive(Debug)]
 pub struct Checkpoints {
-    wanted: Arc<Notify>,
+    rounds: Arc<Rounds>,
+    /// Where writers run inline, SQLite's own checkpoints keep the write-ahead file short.
+    is_beside: bool,
     commits: u32,
+    frames_asked: i64,
+}
+
+#[derive(Debug, Default)]
+struct Rounds {
+    wanted: Notify,
+    begun: AtomicU64,
+    ended: AtomicU64,
+    over: Notify,
 }
 
 impl Checkpoints {
@@ -270,27 +288,32 @@ impl Checkpoints {
     /// # Errors
     /// When no connection or thread can be had.
     pub fn start(store: &Store, name: &'static str, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
-        let wanted = Arc::new(Notify::new());
-        if environment.writers == Writers::OwnThreads {
+        let rounds = Arc::new(Rounds::default());
+        let is_beside = environment.writers == Writers::OwnThreads;
+        if is_beside {
             store.connection.execute_batch("pragma wal_autocheckpoint = 0")?;
             let connection = Connection::open(&store.readers.path)?;
-            let (wanted, stopping) = (wanted.clone(), lifecycle.clone());
+            let (rounds, stopping) = (rounds.clone(), lifecycle.clone());
             let task = async move {
                 loop {
                     tokio::select! {
                         biased;
-                        () = stopping.halted() => return,
-                        () = wanted.notified() => {}
+                        () = stopping.halted() => break,
+                        () = rounds.wanted.notified() => {}
                     }
+                    let round = rounds.begun.fetch_add(1, Ordering::SeqCst) + 1;
                     if let Err(error) = connection.query_row("pragma wal_checkpoint(passive)", [], |_| Ok(())) {
                         tracing::warn!(%error, "a checkpoint failed");
                     }
+                    rounds.end(round);
                 }
+                // Nobody waits for a round that will not come.
+                rounds.end(u64::MAX);
             };
             let unusable = |cause| StoreError::Folder { path: store.readers.path.to_path_buf(), cause };
             lifecycle.spawn_writer(environment.writers, name, task).map_err(unusable)?;
         }
-        Ok(Self { wanted, commits: 0 })
+        Ok(Self { rounds, is_beside, commits: 0, frames_asked: 0 })
     }
 
     /// Says that the writer committed once more.
@@ -298,7 +321,53 @@ impl Checkpoints {
         self.commits += 1;
         if self.commits >= COMMITS_PER_CHECKPOINT {
             self.commits = 0;
-            self.wanted.notify_one();
+            self.rounds.wanted.notify_one();
+        }
+    }
+
+    /// Looks how long the write-ahead file is, on the writer's own connection and between its transactions. While commits never pause,
+    /// copying never comes to the file's end, and the file would grow for ever: when it is too long, the writer must wait for what this
+    /// answers before it writes again.
+    ///
+    /// # Errors
+    /// When SQLite cannot say.
+    pub fn look(&mut self, connection: &Connection) -> Result<Option<impl Future<Output = ()> + Send + use<>>, StoreError> {
+        if !self.is_beside {
+            return Ok(None);
+        }
+        let frames: i64 = connection.prepare_cached("pragma wal_checkpoint(noop)")?.query_row([], |row| row.get(1))?;
+        self.frames_asked = self.frames_asked.min(frames);
+        if frames < FRAMES_MAX {
+            if frames - self.frames_asked >= FRAMES_PER_CHECKPOINT {
+                self.frames_asked = frames;
+                self.rounds.wanted.notify_one();
+            }
+            return Ok(None);
+        }
+        let rounds = self.rounds.clone();
+        Ok(Some(async move { rounds.next().await }))
+    }
+}
+
+impl Rounds {
+    fn end(&self, round: u64) {
+        self.ended.store(round, Ordering::SeqCst);
+        self.over.notify_waiters();
+    }
+
+    /// Waits until a round is over that began after this.
+    async fn next(&self) {
+        let next = self.begun.load(Ordering::SeqCst) + 1;
+        self.wanted.notify_one();
+        loop {
+            let over = self.over.notified();
+            let mut over = std::pin::pin!(over);
+            // Before the look, so that an end in between is not missed.
+            over.as_mut().enable();
+            if self.ended.load(Ordering::SeqCst) >= next {
+                return;
+            }
+            over.await;
         }
     }
 }

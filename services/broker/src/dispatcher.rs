@@ -1,163 +1,112 @@
 //! One task per subscription: reads the log, asks the lanes what may go, delivers it, saves how far it came.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
-use kit::{BoxFuture, Environment, Lifecycle, Position, Recorded, Timestamp, transport::Sink};
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use kit::{BoxFuture, Environment, Lifecycle, Position, Recorded};
+use tokio::sync::mpsc;
 
 use crate::{
     engine::{EngineError, LogEngine, weigh},
-    lanes::{DeliveryId, Lane, Lanes, Step, Tuning, Urgency},
-    shelf::{self, Shelf, Unsaved},
-    sink::deliver,
-    verdict::{Fault, Outcome, Verdict, judge},
+    keeping::Keeping,
+    lanes::{DeliveryId, Lane, Lanes, Step, Tuning},
+    sink::{Manner, Target},
+    subscriptions::{stored::Stored, wanted::Wanted},
+    verdict::{Fault, Verdict, judge},
 };
+
+/// What a dispatcher is told.
+mod instruction;
+
+/// When progress is saved.
+mod saving;
+
+/// What the log loses.
+mod release;
+
+/// Sending a part of the log again.
+mod replay;
+
+/// How a subscription stands.
+mod status;
+
+pub(crate) use instruction::{ConfigureError, Decision, Instruction, Look};
+pub use release::Reset;
+pub(crate) use replay::{End, Ended, Replay};
+pub use status::{Account, LastError, Oldest, State, Status};
+
+use replay::Pace;
+use saving::Saving;
 
 /// How many events are read from the log at once.
 const PAGE_EVENTS: usize = 256;
 /// How many events of a lane are looked through at once for one that the subscription asks for.
 const SEEK_EVENTS: usize = 64;
-/// How long progress stays unsaved, in milliseconds.
-const SAVE_AFTER_MS: u64 = 1_000;
-/// How many positions of progress stay unsaved.
-const SAVE_AFTER_POSITIONS: u64 = 1_000;
 /// The pause after the engine failed.
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a dispatcher is told while it runs.
-pub(crate) enum Order {
-    /// The subscriber can be had through this.
-    Attach(Arc<dyn Sink>),
-    /// Which types are wanted from now on.
-    Types(BTreeSet<String>),
-    /// The subscriber has shown that it is there.
-    Nudge,
-    /// Try the dead letter at this position again.
-    Redrive(Position, oneshot::Sender<bool>),
-    /// Give up the dead letter at this position for good.
-    Discard(Position, oneshot::Sender<bool>),
-}
-
-/// How a subscription stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Status {
-    /// Whether it delivers.
-    pub state: State,
-    /// Everything up to here is settled, or set aside.
-    pub floor: Position,
-    /// How far the log was read.
-    pub read_head: Position,
-    /// How many positions of the log are after the floor.
-    pub lag_events: i64,
-    /// How many deliveries are in flight.
-    pub in_flight: usize,
-    /// How many lanes are set aside, the parked ones among them.
-    pub lanes_set_aside: usize,
-    /// How many lanes wait behind a dead letter.
-    pub lanes_parked: usize,
-    /// How many dead letters there are.
-    pub dead_letters: usize,
-    /// What went wrong last.
-    pub last_error: Option<LastError>,
-    /// When the next retry or probe is due, RFC 3339.
-    pub next_attempt: Option<String>,
-}
-
-/// Whether a subscription delivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum State {
-    /// It delivers.
-    Running,
-    /// Its endpoint is at fault; it is probed.
-    Held,
-    /// It has no sink: a service of this process has not come back yet.
-    Unattached,
-}
-
-/// What went wrong last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LastError {
-    /// The HTTP status; none where no answer came.
-    pub status: Option<u16>,
-    /// Why, in words.
-    pub reason: String,
-    /// When, RFC 3339.
-    pub at: String,
-}
-
-impl Status {
-    pub(crate) fn new() -> Self {
-        Self {
-            state: State::Unattached,
-            floor: Position::START,
-            read_head: Position::START,
-            lag_events: 0,
-            in_flight: 0,
-            lanes_set_aside: 0,
-            lanes_parked: 0,
-            dead_letters: 0,
-            last_error: None,
-            next_attempt: None,
-        }
-    }
-}
-
 type Flying = FuturesUnordered<BoxFuture<'static, (DeliveryId, Vec<Position>, Verdict)>>;
-type Saving = BoxFuture<'static, Result<(), (EngineError, Unsaved)>>;
 
 pub(crate) struct Dispatcher {
+    /// The subscription.
     pub(crate) name: String,
-    pub(crate) types: BTreeSet<String>,
-    pub(crate) sink: Option<Arc<dyn Sink>>,
+    /// Under which name it keeps what it has: another one for each replay.
+    pub(crate) key: String,
+    /// What is asked for, as it is kept, and the version of that.
+    pub(crate) stored: Stored,
+    pub(crate) version: i64,
+    pub(crate) target: Option<Target>,
     pub(crate) engine: Arc<dyn LogEngine>,
     pub(crate) environment: Environment,
     pub(crate) lifecycle: Lifecycle,
-    pub(crate) orders: mpsc::Receiver<Order>,
+    pub(crate) instructions: mpsc::Receiver<Instruction>,
     pub(crate) status: Arc<Mutex<Status>>,
+    /// It sends a part of the log again.
+    pub(crate) replay: Option<Replay>,
 }
 
 /// What a running dispatcher knows beside its settings.
 struct Run {
     lanes: Lanes,
-    shelf: Shelf,
+    keeping: Keeping,
     /// The events that wait in memory.
     content: BTreeMap<Position, Recorded>,
     flying: Flying,
-    saving: Option<Saving>,
-    save_at: Timestamp,
+    saving: Saving,
     last_error: Option<LastError>,
+    /// How many events may be sent in a second, where that is limited.
+    pace: Option<Pace>,
 }
 
 impl Dispatcher {
     pub(crate) async fn run(mut self) {
         let _hold = self.engine.hold();
-        let (shelf, saved) = match Shelf::load(self.engine.as_ref(), &self.name).await {
-            Ok(loaded) => loaded,
+        let mut run = match self.load().await {
+            Ok(run) => run,
             Err(error) => return self.lifecycle.fail(format!("subscription `{}` cannot be loaded: {error}", self.name)),
         };
-        let lanes = Lanes::resume(Tuning::default(), saved.floor, saved.rows);
-        let (save_at, content) = (self.environment.clock.now(), BTreeMap::new());
-        let mut run = Run { lanes, shelf, content, flying: Flying::new(), saving: None, save_at, last_error: None };
         let mut tail = self.engine.tail();
         let lifecycle = self.lifecycle.clone();
         loop {
-            let last = tail.look();
+            // A replay has an end of its own.
+            let last = self.replay.as_ref().map_or(Position(i64::MAX), |replay| replay.to).min(tail.look());
             let is_behind = self.read(&mut run, last).await;
             self.start(&mut run).await;
+            self.begin_save(&mut run);
             self.show(&run, last);
-            let wait = self.save_and_wait(&mut run);
+            if self.is_done(&run) {
+                return self.conclude(&mut run).await;
+            }
+            let wait = self.wait(&run);
             tokio::select! {
                 biased;
                 () = lifecycle.halted() => break,
-                order = self.orders.recv() => match order {
-                    Some(order) => self.obey(&mut run, order),
+                instruction = self.instructions.recv() => match instruction {
+                    Some(instruction) => if !self.obey(&mut run, instruction).await { return },
                     None => break,
                 },
                 Some(done) = run.flying.next(), if !run.flying.is_empty() => {
@@ -167,7 +116,7 @@ impl Dispatcher {
                         self.finish(&mut run, done);
                     }
                 }
-                saved = until_saved(&mut run.saving) => self.saved(&mut run, saved).await,
+                saved = run.saving.ended() => self.saved(&mut run, saved),
                 moved = tail.moved() => if moved.is_err() { break },
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 () = tokio::task::yield_now(), if is_behind => {}
@@ -176,22 +125,36 @@ impl Dispatcher {
         self.save_at_last(run).await;
     }
 
+    async fn load(&self) -> Result<Run, EngineError> {
+        let (keeping, saved) = Keeping::load(self.engine.as_ref(), &self.key, &self.stored).await?;
+        let lanes = Lanes::resume(tuning(&self.stored.wanted), saved);
+        let now = self.environment.clock.now();
+        let (saving, pace) = (Saving::due_at(now), self.replay.as_ref().map(|replay| Pace::new(replay.rate_per_s, now)));
+        Ok(Run { lanes, keeping, content: BTreeMap::new(), flying: Flying::new(), saving, last_error: None, pace })
+    }
+
     /// Reads a page of the log into the lanes, if there is room. Answers whether there is more to read.
     async fn read(&self, run: &mut Run, last: Position) -> bool {
         let room = run.lanes.room().min(PAGE_EVENTS);
-        if room == 0 || run.lanes.read_head() >= last {
+        // While it is paused a change of its filters should count for all that waits.
+        if room == 0 || run.lanes.read_head() >= last || run.keeping.cursor().is_paused {
             return false;
         }
         let page = match self.engine.read(run.lanes.read_head(), room).await {
             Ok(page) => page,
+            Err(EngineError::Trimmed { first }) => {
+                self.skip_to(run, first).await;
+                return true;
+            }
             Err(error) => {
                 self.pause(run, &error).await;
                 return true;
             }
         };
-        for recorded in page {
+        let is_at_end = page.last().is_none_or(|end| end.position > last);
+        for recorded in page.into_iter().take_while(|recorded| recorded.position <= last) {
             let position = recorded.position;
-            if self.types.contains(&recorded.event.ty) {
+            if self.is_asked_for(&recorded) {
                 run.lanes.offer(position, recorded.event.lane(), weigh(&recorded.event));
                 if run.lanes.is_open(position) {
                     run.content.insert(position, recorded);
@@ -200,39 +163,58 @@ impl Dispatcher {
                 run.lanes.passed(position);
             }
         }
+        if is_at_end {
+            run.lanes.passed(last);
+        }
         run.lanes.room() > 0 && run.lanes.read_head() < last
     }
 
     /// Starts whatever may go.
     async fn start(&self, run: &mut Run) {
-        let Some(sink) = &self.sink else { return };
+        let Some(target) = self.target.as_ref().filter(|_| !run.keeping.cursor().is_paused) else { return };
         loop {
-            match run.lanes.next_step(self.environment.clock.now()) {
+            let now = self.environment.clock.now();
+            let allowed = run.pace.as_mut().map_or(usize::MAX, |pace| pace.allowance(now));
+            if allowed == 0 {
+                return;
+            }
+            match run.lanes.next_step_of(now, allowed) {
                 Step::Idle => return,
                 Step::Seek { lane, after, up_to } => match self.seek(&lane, after, up_to).await {
                     Ok(found) => run.lanes.found(&lane, found),
                     Err(error) => return self.pause(run, &error).await,
                 },
                 Step::Deliver(delivery) => {
+                    if let Some(pace) = &mut run.pace {
+                        pace.spend(delivery.events.len());
+                    }
                     let mut events = Vec::with_capacity(delivery.events.len());
                     for position in &delivery.events {
                         match self.find(&run.content, *position).await {
                             Ok(event) => events.push(event),
                             Err(error) => {
-                                let fault = Fault { status: None, reason: error.to_string(), retry_after_s: None };
+                                let reason = error.to_string().into();
+                                let fault = Fault { status: None, reason, retry_after_s: None, answer: None };
                                 self.finish(run, (delivery.id, delivery.events, Verdict::Busy(fault)));
                                 return self.pause(run, &error).await;
                             }
                         }
                     }
-                    let (sink, id) = (sink.clone(), delivery.id);
+                    let replay = self.replay.as_ref().map(|replay| replay.id.clone());
+                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, replay };
+                    let (target, id) = (target.clone(), delivery.id);
                     run.flying.push(Box::pin(async move {
-                        let verdict = judge(deliver(sink, &events).await, events.len());
+                        let verdict = judge(target.deliver(&events, &manner).await, events.len());
                         (id, delivery.events, verdict)
                     }));
                 }
             }
         }
+    }
+
+    fn is_asked_for(&self, one: &Recorded) -> bool {
+        let is_also = self.replay.as_ref().is_none_or(|replay| replay.also.takes(&one.event));
+        is_also && self.stored.selection_at(one.position).takes(&one.event)
     }
 
     /// The first event of `lane` after `after`, up to `up_to`, that the subscription asks for.
@@ -241,7 +223,7 @@ impl Dispatcher {
             let page = self.engine.read_lane(lane.as_str(), after, SEEK_EVENTS).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.position;
-            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.types.contains(&one.event.ty));
+            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.is_asked_for(one));
             if let Some(one) = wanted.next() {
                 return Ok(Some((one.position, weigh(&one.event))));
             }
@@ -255,21 +237,21 @@ impl Dispatcher {
         if let Some(event) = content.get(&position) {
             return Ok(event.clone());
         }
-        let found = self.engine.read(Position(position.0 - 1), 1).await?;
-        let found = found.into_iter().find(|one| one.position == position);
+        let found = self.engine.read_one(position).await?;
         found.ok_or_else(|| EngineError::Failed(format!("the log has no event at {position}")))
     }
 
     fn finish(&self, run: &mut Run, (id, positions, verdict): (DeliveryId, Vec<Position>, Verdict)) {
         let now = self.environment.clock.now();
-        if let Some(fault) = worst(&verdict) {
-            tracing::debug!(subscription = self.name, status = fault.status, reason = fault.reason, "a delivery was not taken");
-            run.last_error = Some(LastError { status: fault.status, reason: fault.reason.clone(), at: now.to_rfc3339() });
+        if let Some(fault) = (0..positions.len()).find_map(|index| verdict.fault_of(index)) {
+            let reason = fault.reason.as_str();
+            tracing::debug!(subscription = self.name, status = fault.status, reason, "a delivery was not taken");
+            run.last_error = Some(LastError { status: fault.status, reason: fault.reason.clone(), at: now });
         }
-        let parked_before = run.lanes.parked_count();
+        let letters_before = run.lanes.dead_letter_count();
         run.lanes.finish(id, verdict, now, &mut |max| self.environment.ids.up_to(max));
-        if run.lanes.parked_count() > parked_before {
-            tracing::warn!(subscription = self.name, error = ?run.last_error, "an event became a dead letter; its lane is parked");
+        if run.lanes.dead_letter_count() > letters_before {
+            tracing::warn!(subscription = self.name, error = ?run.last_error, "an event became a dead letter");
         }
         for position in positions {
             if !run.lanes.is_open(position) {
@@ -282,64 +264,16 @@ impl Dispatcher {
         }
     }
 
-    fn obey(&mut self, run: &mut Run, order: Order) {
+    /// How long there is nothing to do unless something happens.
+    fn wait(&self, run: &Run) -> Option<Duration> {
         let now = self.environment.clock.now();
-        match order {
-            Order::Attach(sink) => {
-                self.sink = Some(sink);
-                run.lanes.nudge(now);
-            }
-            Order::Types(types) => self.types = types,
-            Order::Nudge => run.lanes.nudge(now),
-            Order::Redrive(position, reply) => drop(reply.send(run.lanes.redrive(position, now))),
-            Order::Discard(position, reply) => drop(reply.send(run.lanes.discard(position))),
-        }
-    }
-
-    /// Begins to save if it is time. Answers how long there is nothing to do unless something happens.
-    fn save_and_wait(&self, run: &mut Run) -> Option<Duration> {
-        let now = self.environment.clock.now();
-        let urgency = run.lanes.urgency();
-        let is_due = match urgency {
-            Urgency::Nothing => false,
-            Urgency::Soon { advanced } => advanced >= SAVE_AFTER_POSITIONS || now >= run.save_at,
-            Urgency::Now { .. } => true,
-        };
-        if is_due && run.saving.is_none() {
-            let unsaved = run.shelf.prepare(&run.lanes.take_changes());
-            run.saving = Some(Box::pin(shelf::save(self.engine.clone(), unsaved)));
-            run.save_at = now.plus_ms(SAVE_AFTER_MS);
-        }
-        let save_at = (urgency != Urgency::Nothing && run.saving.is_none()).then_some(run.save_at);
-        let wake_at = self.sink.as_ref().and_then(|_| run.lanes.next_wake(now));
-        save_at.into_iter().chain(wake_at).min().map(|at| at.since(now).max(Duration::from_millis(1)))
-    }
-
-    async fn saved(&self, run: &mut Run, saved: Result<(), (EngineError, Unsaved)>) {
-        run.saving = None;
-        if let Err((error, unsaved)) = saved {
-            self.pause(run, &error).await;
-            run.saving = Some(Box::pin(shelf::save(self.engine.clone(), unsaved)));
-        }
-    }
-
-    /// The end: what is not saved now is delivered again after the next start.
-    async fn save_at_last(&self, mut run: Run) {
-        if let Some(saving) = run.saving.take() {
-            let _ = saving.await;
-        }
-        if run.lanes.urgency() != Urgency::Nothing {
-            let unsaved = run.shelf.prepare(&run.lanes.take_changes());
-            if let Err((error, _)) = shelf::save(self.engine.clone(), unsaved).await {
-                tracing::warn!(subscription = self.name, %error, "the last progress could not be saved");
-            }
-        }
+        let is_delivering = self.target.is_some() && !run.keeping.cursor().is_paused;
+        let wake_at = run.lanes.next_wake(now).into_iter().chain(run.pace.as_ref().and_then(|pace| pace.waits_until(now)));
+        self.save_at(run).into_iter().chain(wake_at.filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
     }
 
     async fn pause(&self, run: &mut Run, error: &EngineError) {
-        tracing::error!(subscription = self.name, %error, "the log cannot be used");
-        let at = self.environment.clock.now().to_rfc3339();
-        run.last_error = Some(LastError { status: None, reason: error.to_string(), at });
+        self.note(run, error);
         tokio::select! {
             biased;
             () = self.lifecycle.halted() => {}
@@ -347,42 +281,38 @@ impl Dispatcher {
         }
     }
 
+    fn note(&self, run: &mut Run, error: &EngineError) {
+        tracing::error!(subscription = self.name, %error, "the log cannot be used");
+        let at = self.environment.clock.now();
+        run.last_error = Some(LastError { status: None, reason: error.to_string().into(), at });
+    }
+
     fn show(&self, run: &Run, last: Position) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = self.status_now(run, last);
+    }
+
+    fn status_now(&self, run: &Run, last: Position) -> Status {
         let now = self.environment.clock.now();
-        let state = match (&self.sink, run.lanes.held_back()) {
-            (None, _) => State::Unattached,
-            (Some(_), Some(_)) => State::Held,
-            (Some(_), None) => State::Running,
-        };
-        let floor = run.lanes.floor();
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Status {
-            state,
-            floor,
-            read_head: run.lanes.read_head(),
-            lag_events: last.0.saturating_sub(floor.0).max(0),
-            in_flight: run.flying.len(),
-            lanes_set_aside: run.lanes.set_aside_count(),
-            lanes_parked: run.lanes.parked_count(),
-            dead_letters: run.lanes.parked_count(),
-            last_error: run.last_error.clone(),
-            next_attempt: run.lanes.next_wake(now).map(Timestamp::to_rfc3339),
-        };
+        let status = Status::of(&run.lanes, run.keeping.cursor(), self.target.is_some(), (now, last));
+        Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status }
     }
 }
 
-async fn until_saved(saving: &mut Option<Saving>) -> Result<(), (EngineError, Unsaved)> {
-    match saving {
-        Some(saving) => saving.await,
-        None => std::future::pending().await,
-    }
-}
+/// How many deliveries of the largest size fit into the window.
+const WINDOW_BATCHES: usize = 16;
 
-fn worst(verdict: &Verdict) -> Option<&Fault> {
-    match verdict {
-        Verdict::Answered(outcomes) => outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Acknowledged => None,
-            Outcome::Later(fault) | Outcome::Retry(fault) | Outcome::Poison(fault) => Some(fault),
-        }),
-        Verdict::Unreadable(fault) | Verdict::Busy(fault) | Verdict::Failed(fault) | Verdict::EndpointAtFault(fault) => Some(fault),
+/// The limits of a subscription that asks for `wanted`.
+fn tuning(wanted: &Wanted) -> Tuning {
+    let usual = Tuning::default();
+    Tuning {
+        batch_events_max: wanted.batch.events_max,
+        batch_wait_ms: wanted.batch.wait_ms,
+        window_events_max: usual.window_events_max.max(WINDOW_BATCHES * wanted.batch.events_max),
+        failures_max: wanted.retry.attempts_max,
+        failing_ms_max: wanted.retry.age_ms_max,
+        on_exhausted: wanted.on_exhausted,
+        backoff_ms: wanted.retry.backoff_ms,
+        backoff_ms_max: wanted.retry.backoff_ms_max,
+        ..usual
     }
 }

@@ -4,24 +4,33 @@
 //! lane and independence between lanes. A lane that keeps failing, or has too much waiting, is *set aside*: one durable row stands for
 //! all of its events, the floor moves past them, and they are found in the log again when their turn comes.
 //!
-//! Whoever drives it saves what `Lanes::take_changes` gives, rows before the floor. From any such state, however old, it can be
-//! resumed: every event is then either above the floor, or covered by a row, or was acknowledged.
+//! Whoever drives it saves what `Lanes::take_changes` gives, each time all of it or nothing. From any such state, however old, it can
+//! be resumed: every event is then either above the floor, or covered by a row or a dead letter, or done with.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kit::{Position, Timestamp};
-use serde::{Deserialize, Serialize};
 
-use crate::verdict::Fault;
+/// The names of lanes.
+mod lane;
 
 /// The limits of a subscription.
 mod tuning;
 
+/// What is known of one lane.
+mod state;
+
+/// What became of every event.
+mod ledger;
+
 /// What outlives a crash.
 mod durable;
+
+/// What is to be saved.
+mod saving;
+
+/// How many deliveries may be in flight.
+mod concurrency;
 
 /// Chooses what goes next.
 mod pick;
@@ -29,44 +38,37 @@ mod pick;
 /// Learns from answers.
 mod settle;
 
+/// Holds back a broken endpoint.
+mod endpoint;
+
+/// Dead letters: redriving and discarding them.
+mod letters;
+
+/// Where one event stands.
+mod standing;
+
+/// What the log loses.
+mod expire;
+
 #[cfg(test)]
 mod model;
 
 #[cfg(test)]
 mod tests;
 
-pub use durable::{Changes, DeadLetter, Row, Urgency};
+pub use durable::{Attempt, Changes, DeadLetter, History, LetterState, Row, Saved, Urgency, Words};
+pub use endpoint::HeldBack;
+pub use expire::Loss;
+pub use lane::Lane;
+pub use ledger::{Counts, Fate};
 pub use settle::Jitter;
-pub use tuning::Tuning;
+pub use standing::Standing;
+pub use tuning::{OnExhausted, Tuning};
 
-/// What keeps its events in sequence; see [`kit::Envelope::lane`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct Lane(Arc<str>);
-
-impl Lane {
-    /// The lane called `name`.
-    pub fn new(name: &str) -> Self {
-        Self(Arc::from(name))
-    }
-
-    /// Its name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Lane {
-    fn from(name: String) -> Self {
-        Self(Arc::from(name))
-    }
-}
-
-impl From<Lane> for String {
-    fn from(lane: Lane) -> Self {
-        lane.as_str().to_owned()
-    }
-}
+use concurrency::Concurrency;
+use ledger::Ledger;
+use saving::Unsaved;
+use state::{Aside, Class, Flight, LaneState, Waiting};
 
 /// Names a delivery that is in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,6 +81,8 @@ pub struct Delivery {
     pub id: DeliveryId,
     /// The events, in the order of the batch.
     pub events: Vec<Position>,
+    /// The how-many-eth attempt this is, from 1; in a batch that of the event that was tried most often.
+    pub attempt: u32,
 }
 
 /// What is to be done next.
@@ -99,135 +103,95 @@ pub enum Step {
     Idle,
 }
 
-/// An endpoint at fault.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldBack {
-    /// How often in a row it was at fault.
-    pub failures: u32,
-    /// When it is probed next.
-    pub next_at: Timestamp,
-    /// What went wrong last.
-    pub fault: Fault,
-    probe: Option<DeliveryId>,
-}
-
 /// The lanes of one subscription.
 #[derive(Debug)]
 pub struct Lanes {
     tuning: Tuning,
+    /// The subscription starts after this position.
+    after: Position,
     read_head: Position,
     /// Events that were read and are neither settled nor covered by a row, with their weights.
     open: BTreeMap<Position, usize>,
     open_bytes: usize,
     lanes: BTreeMap<Lane, LaneState>,
-    set_aside: usize,
+    /// Where the lanes that are set aside are settled to.
+    firsts: BTreeSet<(Position, Lane)>,
+    /// Lanes that wait behind a dead letter, by its position.
     parked: BTreeMap<Position, Lane>,
+    /// Every dead letter there is, also those that were discarded.
+    letters: BTreeMap<Position, (Lane, LetterState)>,
+    /// Those that wait for somebody to decide, and those that are redriven by themselves.
+    letters_waiting: BTreeSet<Position>,
+    letters_redriving: BTreeSet<Position>,
     waiting: Waiting,
+    /// Since when events gather for a batch.
+    gathering_since: Option<Timestamp>,
     flights: BTreeMap<DeliveryId, Flight>,
     delivery_last: u64,
+    /// Events that are in flight, and that the log has lost.
+    lost_in_flight: BTreeSet<Position>,
+    concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
-    dirty_rows: BTreeSet<Lane>,
-    dirty_dead_letters: BTreeMap<Position, Option<DeadLetter>>,
-    floor_taken: Position,
+    ledger: Ledger,
+    unsaved: BTreeMap<Lane, Unsaved>,
+    /// How many of them have dead letters.
+    unsaved_letters: usize,
 }
-
-/// A lane that has something to deliver.
-#[derive(Debug)]
-struct LaneState {
-    /// Its known unsettled events, in order; those in flight first. Of a lane that is set aside at most the next one.
-    queue: VecDeque<(Position, usize)>,
-    in_flight: usize,
-    aside: Option<Aside>,
-    /// How often the first event failed, and how many events were acknowledged when it began to.
-    failures: u32,
-    acknowledged_before: u64,
-    /// How often it was on its way when the endpoint broke.
-    suspicions: u32,
-    /// How often there was no room for it.
-    postponements: u32,
-    is_alone: bool,
-    is_proven: bool,
-    next_at: Timestamp,
-    /// Where it stands in [`Waiting`].
-    listed: Option<(Class, Due)>,
-}
-
-#[derive(Debug)]
-struct Aside {
-    first: Position,
-    is_parked: bool,
-}
-
-/// How much is held against a lane: each class has its own share of the deliveries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Class {
-    /// Nothing: goes in batches.
-    Fresh,
-    /// Was in a batch that failed: goes alone, so that the one at fault is found.
-    Alone,
-    /// Its event failed: waits its turn among its like.
-    Proven,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    at: Timestamp,
-    position: Position,
-    lane: Lane,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    fresh: BTreeSet<Due>,
-    alone: BTreeSet<Due>,
-    proven: BTreeSet<Due>,
-}
-
-#[derive(Debug)]
-struct Flight {
-    class: Class,
-    events: Vec<(Position, Lane)>,
-}
-
-const AT_ONCE: Timestamp = Timestamp::from_ms(0);
 
 impl Lanes {
-    /// The lanes as they were saved: everything up to `floor` is settled or covered by one of `rows`.
-    pub fn resume(tuning: Tuning, floor: Position, rows: Vec<Row>) -> Self {
+    /// The lanes of a subscription that has had everything up to `floor`, or does not want it.
+    pub fn new(tuning: Tuning, floor: Position) -> Self {
+        Self::resume(tuning, Saved { after: floor, floor, ..Saved::default() })
+    }
+
+    /// The lanes as they were saved.
+    pub fn resume(tuning: Tuning, saved: Saved) -> Self {
         let mut lanes = Self {
             tuning,
-            read_head: floor,
+            after: saved.after,
+            read_head: saved.floor,
             open: BTreeMap::new(),
             open_bytes: 0,
             lanes: BTreeMap::new(),
-            set_aside: rows.len(),
+            firsts: BTreeSet::new(),
             parked: BTreeMap::new(),
+            letters: BTreeMap::new(),
+            letters_waiting: BTreeSet::new(),
+            letters_redriving: BTreeSet::new(),
             waiting: Waiting::default(),
+            gathering_since: None,
             flights: BTreeMap::new(),
             delivery_last: 0,
+            lost_in_flight: BTreeSet::new(),
+            concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,
-            dirty_rows: BTreeSet::new(),
-            dirty_dead_letters: BTreeMap::new(),
-            floor_taken: floor,
+            ledger: Ledger::resume(saved.floor, saved.counts),
+            unsaved: BTreeMap::new(),
+            unsaved_letters: 0,
         };
-        for row in rows {
-            if row.is_parked {
-                lanes.parked.insert(row.first, row.lane.clone());
-            }
-            let state = LaneState {
-                aside: Some(Aside { first: row.first, is_parked: row.is_parked }),
-                failures: row.failures,
-                is_alone: row.failures > 0,
-                is_proven: row.failures > 0,
-                next_at: row.next_at,
-                ..LaneState::default()
-            };
-            lanes.lanes.insert(row.lane.clone(), state);
-            lanes.list(&row.lane);
-        }
+        saved.rows.into_iter().for_each(|row| lanes.resume_row(row));
+        saved.letters.into_iter().for_each(|letter| lanes.resume_letter(letter));
         lanes
+    }
+
+    fn resume_row(&mut self, row: Row) {
+        if row.is_parked {
+            self.parked.insert(row.first, row.lane.clone());
+        }
+        self.firsts.insert((row.first, row.lane.clone()));
+        let state = LaneState {
+            aside: Some(Aside { first: row.first, is_parked: row.is_parked }),
+            failures: row.failures,
+            history: (row.history.tries > 0).then(|| Box::new(row.history)),
+            is_alone: row.failures > 0,
+            is_proven: row.failures > 0,
+            next_at: row.next_at,
+            ..LaneState::default()
+        };
+        self.lanes.insert(row.lane.clone(), state);
+        self.list(&row.lane);
     }
 
     /// Takes the next event of the log that the subscription asks for, `weight` bytes heavy.
@@ -236,11 +200,16 @@ impl Lanes {
             return;
         }
         self.read_head = position;
+        // It had its fate before a crash.
+        if let Some((_, letter)) = self.letters.get(&position) {
+            return self.ledger.enter(position, letter.fate());
+        }
         let lane = Lane::new(name);
         let state = self.lanes.entry(lane.clone()).or_default();
-        if state.aside.is_some() {
-            // It will be found in the log.
-            return;
+        if let Some(aside) = &state.aside {
+            // It will be found in the log, or was taken before a crash.
+            let fate = if position < aside.first { Fate::Delivered } else { Fate::Deferred };
+            return self.ledger.enter(position, fate);
         }
         state.queue.push_back((position, weight));
         self.open.insert(position, weight);
@@ -267,6 +236,19 @@ impl Lanes {
         self.open.first_key_value().map_or(self.read_head, |(first, _)| Position(first.0 - 1))
     }
 
+    /// Everything up to here is done with, in every lane; a dead letter that waits for somebody to decide is not.
+    pub fn settled_up_to(&self) -> Position {
+        let aside = self.firsts.first().map(|(first, _)| *first);
+        let pending = aside.into_iter().chain(self.letters_waiting.first().copied()).chain(self.letters_redriving.first().copied());
+        pending.map(|first| Position(first.0 - 1)).fold(self.floor(), Position::min)
+    }
+
+    /// From now on there are these limits.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.tuning = tuning;
+        self.concurrency.tune(tuning.deliveries_max);
+    }
+
     /// How many more events may be offered now.
     pub fn room(&self) -> usize {
         if self.open_bytes >= self.tuning.window_bytes_max { 0 } else { self.tuning.window_events_max.saturating_sub(self.open.len()) }
@@ -274,6 +256,11 @@ impl Lanes {
 
     /// Answers a [`Step::Seek`]: the next event of `lane` and its weight, or that the lane has caught up with what was read.
     pub fn found(&mut self, lane: &Lane, event: Option<(Position, usize)>) {
+        if let Some((position, _)) = event.filter(|(position, _)| self.letters.contains_key(position)) {
+            // It was given up before a crash that took the lane back; what comes of it is decided apart.
+            self.move_first(lane, position.next());
+            return self.list(lane);
+        }
         let Some(state) = self.lanes.get_mut(lane) else { return };
         match event {
             Some(event) if state.queue.is_empty() => {
@@ -282,71 +269,15 @@ impl Lanes {
             }
             Some(_) => {}
             None => {
+                let first = state.aside.as_ref().map(|aside| aside.first);
                 self.unlist(lane);
                 self.lanes.remove(lane);
-                self.set_aside -= 1;
-                self.dirty_rows.insert(lane.clone());
+                if let Some(first) = first {
+                    self.firsts.remove(&(first, lane.clone()));
+                }
+                self.unsaved(lane);
             }
         }
-    }
-
-    /// Tries the dead letter at `position` again. Answers whether there is one.
-    pub fn redrive(&mut self, position: Position, now: Timestamp) -> bool {
-        self.unpark(position, |state| {
-            (state.failures, state.is_alone, state.is_proven, state.next_at) = (0, true, true, now);
-        })
-    }
-
-    /// Gives up the dead letter at `position` for good; its lane goes on behind it. Answers whether there is one.
-    pub fn discard(&mut self, position: Position) -> bool {
-        self.unpark(position, |state| {
-            state.queue.clear();
-            state.forgive();
-            if let Some(aside) = &mut state.aside {
-                aside.first = position.next();
-            }
-        })
-    }
-
-    fn unpark(&mut self, position: Position, change: impl FnOnce(&mut LaneState)) -> bool {
-        let Some(lane) = self.parked.remove(&position) else { return false };
-        if let Some(state) = self.lanes.get_mut(&lane) {
-            if let Some(aside) = &mut state.aside {
-                aside.is_parked = false;
-            }
-            change(state);
-        }
-        self.dirty_dead_letters.insert(position, None);
-        self.dirty_rows.insert(lane.clone());
-        self.list(&lane);
-        true
-    }
-
-    /// What changed since the last time, with the floor now.
-    pub fn take_changes(&mut self) -> Changes {
-        let rows = std::mem::take(&mut self.dirty_rows);
-        let rows = rows.into_iter().map(|lane| (lane.clone(), self.row(&lane))).collect();
-        self.floor_taken = self.floor();
-        Changes { rows, dead_letters: std::mem::take(&mut self.dirty_dead_letters).into_iter().collect(), floor: self.floor_taken }
-    }
-
-    /// Whether something is to be saved, and how urgently.
-    pub fn urgency(&self) -> Urgency {
-        let advanced = self.floor().0 - self.floor_taken.0;
-        if !self.dirty_dead_letters.is_empty() {
-            Urgency::Now { advanced: u64::try_from(advanced).unwrap_or(0) }
-        } else if advanced > 0 || !self.dirty_rows.is_empty() {
-            Urgency::Soon { advanced: u64::try_from(advanced).unwrap_or(0) }
-        } else {
-            Urgency::Nothing
-        }
-    }
-
-    fn row(&self, lane: &Lane) -> Option<Row> {
-        let state = self.lanes.get(lane)?;
-        let aside = state.aside.as_ref()?;
-        let (failures, next_at) = (state.failures, state.next_at);
-        Some(Row { lane: lane.clone(), first: aside.first, failures, next_at, is_parked: aside.is_parked })
     }
 
     /// Whether the event at `position` was read and is neither settled nor covered by a row.
@@ -361,7 +292,13 @@ impl Lanes {
 
     /// How many lanes are set aside, the parked ones among them.
     pub fn set_aside_count(&self) -> usize {
-        self.set_aside
+        self.firsts.len()
+    }
+
+    /// How many lanes wait for the next attempt of an event that failed, or for its answer.
+    pub fn blocked_count(&self) -> usize {
+        let in_flight = self.flights.values().filter(|flight| flight.class == Class::Proven).map(|flight| flight.events.len());
+        self.waiting.of(Class::Proven).len() + in_flight.sum::<usize>()
     }
 
     /// How many lanes wait behind a dead letter.
@@ -369,65 +306,18 @@ impl Lanes {
         self.parked.len()
     }
 
+    /// What became of the events that were read and are not open.
+    pub fn counts(&self) -> Counts {
+        self.ledger.now()
+    }
+
+    /// How many deliveries may be in flight now.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency.limit()
+    }
+
     /// Why nothing is delivered, when the endpoint is at fault.
     pub fn held_back(&self) -> Option<&HeldBack> {
         self.held_back.as_ref()
-    }
-}
-
-impl Default for LaneState {
-    fn default() -> Self {
-        Self {
-            queue: VecDeque::new(),
-            in_flight: 0,
-            aside: None,
-            failures: 0,
-            acknowledged_before: 0,
-            suspicions: 0,
-            postponements: 0,
-            is_alone: false,
-            is_proven: false,
-            next_at: AT_ONCE,
-            listed: None,
-        }
-    }
-}
-
-impl LaneState {
-    /// The next event that is not in flight.
-    fn next(&self) -> Option<(Position, usize)> {
-        self.queue.get(self.in_flight).copied()
-    }
-
-    fn class(&self) -> Class {
-        match (self.is_proven, self.is_alone) {
-            (true, _) => Class::Proven,
-            (false, true) => Class::Alone,
-            (false, false) => Class::Fresh,
-        }
-    }
-
-    /// Nothing is held against it any more.
-    fn forgive(&mut self) {
-        (self.failures, self.suspicions, self.postponements) = (0, 0, 0);
-        (self.is_alone, self.is_proven, self.next_at) = (false, false, AT_ONCE);
-    }
-}
-
-impl Waiting {
-    fn of(&self, class: Class) -> &BTreeSet<Due> {
-        match class {
-            Class::Fresh => &self.fresh,
-            Class::Alone => &self.alone,
-            Class::Proven => &self.proven,
-        }
-    }
-
-    fn of_mut(&mut self, class: Class) -> &mut BTreeSet<Due> {
-        match class {
-            Class::Fresh => &mut self.fresh,
-            Class::Alone => &mut self.alone,
-            Class::Proven => &mut self.proven,
-        }
     }
 }

@@ -10,6 +10,12 @@ pub mod engine;
 /// Who may publish, and the way in for services of the same process.
 pub mod publish;
 
+/// How long the log keeps events, and how large it may grow.
+pub mod retention;
+
+/// Which events a subscription asks for.
+pub mod filters;
+
 /// Which event may go when: the pure core of a dispatcher.
 pub mod lanes;
 
@@ -20,10 +26,16 @@ pub mod verdict;
 pub mod dispatcher;
 
 /// What a subscription keeps.
-mod shelf;
+mod keeping;
+
+/// Checks a subscription's books against the log.
+pub mod audit;
 
 /// Who wants which events.
 pub mod subscriptions;
+
+/// How times stand in JSON.
+mod wire;
 
 /// Subscribers behind a URL.
 pub mod sink;
@@ -47,11 +59,14 @@ use kit::{
     transport::{Publisher, Sink},
 };
 
-use tokio::sync::Semaphore;
-
+use audit::AuditError;
 use engine::{EngineError, LogEngine, embedded::Embedded};
-use publish::{InProcess, PublishRights};
-use subscriptions::{RegisterError, Subscription, Subscriptions, Wanted};
+use filters::Selection;
+use http::publish::Bodies;
+use lanes::Counts;
+use publish::{InProcess, Inlet, PublishRights};
+use retention::Limits;
+use subscriptions::{Expected, RegisterError, Subscription, Subscriptions, wanted::Wanted};
 
 /// What a broker is told at its start.
 #[derive(Debug, Clone)]
@@ -60,6 +75,8 @@ pub struct Settings {
     pub keyring: Keyring,
     /// Who may publish what over HTTP.
     pub rights: PublishRights,
+    /// How long events are kept, and how many of them.
+    pub retention: Limits,
 }
 
 /// A broker that runs. Clones are the same broker.
@@ -70,10 +87,12 @@ pub struct Broker {
 
 struct Shared {
     engine: Arc<dyn LogEngine>,
-    subscriptions: Subscriptions,
+    inlet: Arc<Inlet>,
+    /// Room for what is being published.
+    bodies: Bodies,
+    subscriptions: Arc<Subscriptions>,
     rights: PublishRights,
-    /// A permit for each WebSocket that may still be opened.
-    sockets: Arc<Semaphore>,
+    live: Arc<live::Live>,
     lifecycle: Lifecycle,
 }
 
@@ -83,15 +102,33 @@ impl Broker {
     /// # Errors
     /// When the store cannot be used.
     pub async fn start(folder: &Path, settings: Settings, environment: &Environment, lifecycle: &Lifecycle) -> Result<Self, StoreError> {
-        let engine: Arc<dyn LogEngine> = Arc::new(Embedded::start(folder, environment, lifecycle)?);
-        let subscriptions = Subscriptions::new(engine.clone(), settings.keyring, environment, lifecycle);
-        subscriptions.resume().await.map_err(unreadable)?;
+        let engine = Arc::new(Embedded::start(folder, environment, lifecycle)?);
+        Self::start_on(engine, settings, environment, lifecycle).await.map_err(unreadable)
+    }
+
+    /// Goes on with the log and the subscriptions that `engine` keeps.
+    ///
+    /// # Errors
+    /// When the engine cannot read what it keeps.
+    pub async fn start_on(
+        engine: Arc<dyn LogEngine>,
+        settings: Settings,
+        environment: &Environment,
+        lifecycle: &Lifecycle,
+    ) -> Result<Self, EngineError> {
+        let shop = settings.rights.services();
+        let subscriptions = Arc::new(Subscriptions::new(engine.clone(), settings.keyring, shop, environment, lifecycle));
+        subscriptions.resume().await?;
+        let valve = retention::start(engine.clone(), subscriptions.clone(), settings.retention, environment, lifecycle);
+        let live = live::Live::start(engine.clone(), environment, lifecycle);
         Ok(Self {
             shared: Arc::new(Shared {
+                inlet: Arc::new(Inlet::new(engine.clone(), valve)),
+                bodies: Bodies::new(),
                 engine,
                 subscriptions,
                 rights: settings.rights,
-                sockets: Arc::new(Semaphore::new(live::SOCKETS_MAX)),
+                live,
                 lifecycle: lifecycle.clone(),
             }),
         })
@@ -99,7 +136,7 @@ impl Broker {
 
     /// The way in for services of this process.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(InProcess(self.shared.engine.clone()))
+        Arc::new(InProcess(self.shared.inlet.clone()))
     }
 
     /// Registers the subscription `name` of a service of this process, from the beginning of the log or from where it was. After a
@@ -114,13 +151,21 @@ impl Broker {
         revision: i64,
         sink: Arc<dyn Sink>,
     ) -> Result<Subscription, RegisterError> {
-        let wanted = Wanted { sink: None, types: types.into_iter().map(Into::into).collect(), revision };
-        self.shared.subscriptions.register(name, wanted, Some(sink)).await
+        let wanted = Wanted { selection: Selection::of_types(types), revision, ..Wanted::default() };
+        self.shared.subscriptions.register(name, wanted, Some(sink), Expected::Anything).await
     }
 
     /// The subscription `name` and how it stands.
     pub fn subscription(&self, name: &str) -> Option<Subscription> {
         self.shared.subscriptions.get(name)
+    }
+
+    /// Audits the books of the subscription `name` against the log, while both are in use: what became of the events up to its floor.
+    ///
+    /// # Errors
+    /// See [`AuditError`]; [`EngineError::Trimmed`] when the log was trimmed meanwhile.
+    pub async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
+        self.shared.subscriptions.audit(name).await
     }
 
     /// The log itself: its tail and what is in it.
@@ -141,5 +186,5 @@ impl Broker {
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]
 fn unreadable(error: EngineError) -> StoreError {
-    StoreError::BadRow { table: "state", id: shelf::CONFIG_PREFIX.into(), column: "value", reason: error.to_string() }
+    StoreError::BadRow { table: "state", id: keeping::CONFIG_PREFIX.into(), column: "value", reason: error.to_string() }
 }

@@ -10,7 +10,10 @@ use kit::{
     transport::{PublishError, Publisher},
 };
 
-use crate::engine::{AppendError, LogEngine};
+use crate::{
+    engine::{AppendError, Appended, LogEngine},
+    retention::Valve,
+};
 
 /// Which service may publish which types of events, over HTTP.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,6 +57,11 @@ impl PublishRights {
         self
     }
 
+    /// The services that may publish something: those of the shop.
+    pub(crate) fn services(&self) -> BTreeSet<String> {
+        self.0.keys().cloned().collect()
+    }
+
     /// Whether `service` may publish `event`.
     ///
     /// # Errors
@@ -75,15 +83,47 @@ impl PublishRights {
     }
 }
 
+/// Why events were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum TakeError {
+    /// The log is as large as it may be, and a subscription still needs its oldest events.
+    #[error("the log is full: a required subscription still needs its oldest events")]
+    LogFull,
+    /// The engine did not take them.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// The one way into the log, for whoever publishes.
+pub(crate) struct Inlet {
+    engine: Arc<dyn LogEngine>,
+    valve: Arc<Valve>,
+}
+
+impl Inlet {
+    /// The way into `engine` while `valve` is open.
+    pub(crate) fn new(engine: Arc<dyn LogEngine>, valve: Arc<Valve>) -> Self {
+        Self { engine, valve }
+    }
+
+    /// Appends `events`; see [`LogEngine::append`].
+    pub(crate) async fn take(&self, events: Vec<Envelope>) -> Result<Vec<Appended>, TakeError> {
+        if self.valve.is_shut() {
+            return Err(TakeError::LogFull);
+        }
+        Ok(self.engine.append(events).await?)
+    }
+}
+
 /// The way in for services of the same process. A handle is trusted: who has it is part of the shop.
-pub(crate) struct InProcess(pub(crate) Arc<dyn LogEngine>);
+pub(crate) struct InProcess(pub(crate) Arc<Inlet>);
 
 impl Publisher for InProcess {
     fn publish<'a>(&'a self, events: &'a [Envelope]) -> BoxFuture<'a, Result<(), PublishError>> {
         Box::pin(async move {
-            match self.0.append(events.to_vec()).await {
+            match self.0.take(events.to_vec()).await {
                 Ok(_) => Ok(()),
-                Err(AppendError::Refused { landed, refusal }) => {
+                Err(TakeError::Append(AppendError::Refused { landed, refusal })) => {
                     Err(PublishError::Refused { landed: landed.len(), reason: refusal.to_string() })
                 }
                 Err(error) => Err(PublishError::Unavailable(error.to_string())),

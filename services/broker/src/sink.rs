@@ -1,10 +1,11 @@
-//! A subscriber behind a URL: batches of CloudEvents over HTTP, signed as Standard Webhooks are.
+//! Where a subscription's events go: a service of this process, or a URL that takes batches of CloudEvents over HTTP, signed as Standard
+//! Webhooks are.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use kit::{
-    BoxFuture, Environment, Recorded,
+    Environment, Recorded, Timestamp,
     envelope::BATCH_JSON,
     http::client::{Client, ClientError, Limits},
     security::Keyring,
@@ -12,17 +13,64 @@ use kit::{
 };
 use serde::Deserialize;
 
-use crate::verdict::TIMEOUT_STATUS;
+use crate::{
+    lanes::Words,
+    verdict::{Answer, TIMEOUT_STATUS},
+};
 
 /// How long a subscriber may take to answer a batch.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How much of an answer is kept as a reason, in characters.
-const REASON_CHARS_MAX: usize = 300;
+const REASON_CHARS_MAX: usize = 160;
+/// How much of an answer is kept beside that, in bytes.
+const BEGINNING_BYTES_MAX: usize = 1_024;
+
+/// Headers of a delivery: which subscription it is for, how often its events were sent (this time included; of a batch the highest),
+/// until when an answer is waited for, and the replay that it belongs to.
+const SUBSCRIPTION: HeaderName = HeaderName::from_static("cascade-subscription");
+const ATTEMPT: HeaderName = HeaderName::from_static("cascade-attempt");
+const DEADLINE: HeaderName = HeaderName::from_static("cascade-deadline");
+const REPLAY: HeaderName = HeaderName::from_static("cascade-replay");
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Where a subscription's events go.
+#[derive(Clone)]
+pub(crate) enum Target {
+    /// A service of this process.
+    Handle(Arc<dyn Sink>),
+    /// A subscriber behind a URL.
+    Url(Arc<HttpSink>),
+}
+
+/// What a delivery says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Manner {
+    pub(crate) subscription: String,
+    pub(crate) attempt: u32,
+    pub(crate) replay: Option<String>,
+}
+
+impl Target {
+    /// Delivers within [`DELIVERY_TIMEOUT`], whatever kind of target it is.
+    pub(crate) async fn deliver(&self, events: &[Recorded], manner: &Manner) -> Answer {
+        let delivery = async {
+            match self {
+                Self::Handle(sink) => sink.deliver(events).await.into(),
+                Self::Url(sink) => sink.send(events, manner).await,
+            }
+        };
+        tokio::time::timeout(DELIVERY_TIMEOUT + Duration::from_secs(1), delivery).await.unwrap_or_else(|_| {
+            let reason = String::from("no answer in time");
+            Err(SinkError { status: Some(TIMEOUT_STATUS), retry_after_s: None, reason }).into()
+        })
+    }
+}
 
 /// A subscriber behind a URL.
-pub struct HttpSink {
+pub(crate) struct HttpSink {
     client: Client,
     url: Uri,
     keyring: Keyring,
@@ -31,40 +79,68 @@ pub struct HttpSink {
 
 impl HttpSink {
     /// Delivers to `url`, through `client`.
-    pub fn new(client: Client, url: Uri, keyring: Keyring, environment: Environment) -> Self {
+    pub(crate) fn new(client: Client, url: Uri, keyring: Keyring, environment: Environment) -> Self {
         Self { client, url, keyring, environment }
     }
 
-    async fn send(&self, events: &[Recorded]) -> Result<Vec<ItemAnswer>, SinkError> {
-        let broken = |reason: String| SinkError { status: None, retry_after_s: None, reason };
-        let body = serde_json::to_vec(events).map_err(|error| broken(error.to_string()))?;
+    async fn send(&self, events: &[Recorded], manner: &Manner) -> Answer {
+        let broken = |reason: String| Err(SinkError { status: None, retry_after_s: None, reason }).into();
+        let body = match serde_json::to_vec(events) {
+            Ok(body) => body,
+            Err(error) => return broken(error.to_string()),
+        };
+        let headers = match self.headers(events, manner, &body) {
+            Ok(headers) => headers,
+            Err(error) => return broken(error.to_string()),
+        };
+        let limits = Limits { timeout: DELIVERY_TIMEOUT, answer_bytes_max: ANSWER_BYTES_MAX };
+        match self.client.send(Method::POST, &self.url, headers, body.into(), limits).await {
+            Ok(answer) => read(&answer, events, self.environment.clock.now()),
+            Err(error) => Err(SinkError {
+                // Without an answer in time nobody knows what happened; without a connection nothing did.
+                status: matches!(error, ClientError::Timeout(_)).then_some(TIMEOUT_STATUS),
+                retry_after_s: None,
+                reason: error.to_string(),
+            })
+            .into(),
+        }
+    }
+
+    fn headers(&self, events: &[Recorded], manner: &Manner, body: &[u8]) -> Result<HeaderMap, http::header::InvalidHeaderValue> {
         let now = self.environment.clock.now();
         let (id, sent_s) = (self.environment.ids.uuid_v7(now).to_string(), now.as_ms() / 1_000);
-        let signature = self.keyring.sign_delivery(&id, sent_s, &body);
+        let signature = self.keyring.sign_delivery(&id, sent_s, body);
+        let deadline_ms = u64::try_from(DELIVERY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH_JSON));
-        for (name, value) in [("webhook-id", id), ("webhook-timestamp", sent_s.to_string()), ("webhook-signature", signature)] {
-            headers.insert(name, HeaderValue::try_from(value).map_err(|error| broken(error.to_string()))?);
+        for (name, value) in [
+            (HeaderName::from_static("webhook-id"), id),
+            (HeaderName::from_static("webhook-timestamp"), sent_s.to_string()),
+            (HeaderName::from_static("webhook-signature"), signature),
+            (SUBSCRIPTION, manner.subscription.clone()),
+            (ATTEMPT, manner.attempt.to_string()),
+            (DEADLINE, now.plus_ms(deadline_ms).to_rfc3339()),
+        ] {
+            headers.insert(name, HeaderValue::try_from(value)?);
         }
-        let limits = Limits { timeout: DELIVERY_TIMEOUT, answer_bytes_max: ANSWER_BYTES_MAX };
-        let answer = self.client.send(Method::POST, &self.url, headers, body.into(), limits).await.map_err(|error| SinkError {
-            // Without an answer in time nobody knows what happened; without a connection nothing did.
-            status: matches!(error, ClientError::Timeout(_)).then_some(TIMEOUT_STATUS),
-            retry_after_s: None,
-            reason: error.to_string(),
-        })?;
-        read(&answer, events)
+        if let Some(replay) = &manner.replay {
+            headers.insert(REPLAY, HeaderValue::try_from(replay)?);
+        }
+        // A request has one trace: the events' own, if they agree on it.
+        if let Some(trace) = common_trace(events) {
+            headers.insert(TRACEPARENT, HeaderValue::try_from(trace)?);
+        }
+        Ok(headers)
     }
 }
 
-impl Sink for HttpSink {
-    fn deliver<'a>(&'a self, events: &'a [Recorded]) -> BoxFuture<'a, Result<Vec<ItemAnswer>, SinkError>> {
-        Box::pin(self.send(events))
-    }
+fn common_trace(events: &[Recorded]) -> Option<&str> {
+    let first = events.first()?.event.traceparent.as_deref()?;
+    events.iter().all(|one| one.event.traceparent.as_deref() == Some(first)).then_some(first)
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Body {
     #[serde(default)]
     results: Vec<Item>,
 }
@@ -80,19 +156,21 @@ struct Item {
 }
 
 /// A 2xx answer acknowledges all, but for what its body lists; a body that is not JSON says nothing.
-fn read(answer: &Response<bytes::Bytes>, events: &[Recorded]) -> Result<Vec<ItemAnswer>, SinkError> {
-    let retry_after_s = answer.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    let failed = |status, reason| Err(SinkError { status: Some(status), retry_after_s, reason });
+fn read(answer: &Response<bytes::Bytes>, events: &[Recorded], now: Timestamp) -> Answer {
+    let retry_after_s = answer.headers().get(header::RETRY_AFTER).and_then(|value| retry_after_s(value.to_str().ok()?, now));
     let text = String::from_utf8_lossy(answer.body());
+    let beginning = (!text.is_empty()).then(|| Words::from(begin(&text)));
+    let failed =
+        |status, reason| Answer { answered: Err(SinkError { status: Some(status), retry_after_s, reason }), beginning: beginning.clone() };
     if !answer.status().is_success() {
         return failed(answer.status().as_u16(), format!("{}: {}", answer.status(), shorten(&text)));
     }
     let media = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if answer.body().is_empty() || !media.starts_with("application/json") {
-        return Ok(Vec::new());
+        return Ok(Vec::new()).into();
     }
     // An answer that cannot be read may have said that something was not taken.
-    let Ok(read) = serde_json::from_slice::<Answer>(answer.body()) else {
+    let Ok(read) = serde_json::from_slice::<Body>(answer.body()) else {
         return failed(StatusCode::BAD_GATEWAY.as_u16(), format!("the answer cannot be read: {}", shorten(&text)));
     };
     let places = events.iter().enumerate().map(|(index, one)| ((one.event.source.as_str(), one.event.id.as_str()), index));
@@ -102,17 +180,56 @@ fn read(answer: &Response<bytes::Bytes>, events: &[Recorded]) -> Result<Vec<Item
         let reason = item.reason.map_or_else(|| format!("status {}", item.status), |reason| shorten(&reason));
         Some(ItemAnswer { index, status: item.status, retry_after_s: item.retry_after_s, reason })
     });
-    Ok(items.collect())
+    Answer { answered: Ok(items.collect()), beginning }
+}
+
+/// `Retry-After` is a number of seconds or a date (RFC 9110, section 10.2.3).
+fn retry_after_s(text: &str, now: Timestamp) -> Option<u32> {
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(text.parse().unwrap_or(u32::MAX));
+    }
+    let at = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    let wait_ms = i64::try_from(at.as_millis()).ok()?.saturating_sub(now.as_ms()).max(0);
+    u32::try_from(wait_ms.saturating_add(999) / 1_000).ok()
 }
 
 fn shorten(text: &str) -> String {
     text.chars().filter(|character| !character.is_control()).take(REASON_CHARS_MAX).collect()
 }
 
-/// Delivers within [`DELIVERY_TIMEOUT`], whatever kind of sink it is.
-pub(crate) async fn deliver(sink: Arc<dyn Sink>, events: &[Recorded]) -> Result<Vec<ItemAnswer>, SinkError> {
-    match tokio::time::timeout(DELIVERY_TIMEOUT + Duration::from_secs(1), sink.deliver(events)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(SinkError { status: Some(TIMEOUT_STATUS), retry_after_s: None, reason: "no answer in time".into() }),
+fn begin(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(BEGINNING_BYTES_MAX)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_retry_is_asked_for_in_seconds_or_by_date() {
+        // 2026-01-31T12:00:00.500Z
+        let now = Timestamp::from_ms(1_769_860_800_500);
+        for (text, expected) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("99999999999", Some(u32::MAX)),
+            ("Sat, 31 Jan 2026 12:00:10 GMT", Some(10)),
+            ("Saturday, 31-Jan-26 12:00:10 GMT", Some(10)),
+            ("Sat, 31 Jan 2026 11:00:00 GMT", Some(0)),
+            ("", None),
+            ("soon", None),
+            ("-7", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(retry_after_s(text, now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_beginning_of_an_answer_ends_with_a_whole_letter() {
+        assert_eq!(begin("short"), "short");
+        assert_eq!(begin(&"ä".repeat(1_000)).len(), 1_024);
+        assert_eq!(begin(&format!("x{}", "ä".repeat(1_000))).len(), 1_023);
     }
 }

@@ -11,7 +11,12 @@ use kit::{
     security::Keyring,
 };
 
-use crate::{Broker, Settings, publish::PublishRights};
+use crate::{
+    Broker, Settings,
+    engine::memory::{Memory, MemoryDisk},
+    publish::PublishRights,
+    retention::Limits,
+};
 
 /// From publishing to a subscriber.
 mod delivery;
@@ -19,8 +24,26 @@ mod delivery;
 /// The routes.
 mod api;
 
+/// Registering, changing and removing subscriptions.
+mod subscribing;
+
+/// Pausing, seeking, deciding, and the books behind it.
+mod operating;
+
+/// Why an event did or did not arrive.
+mod arriving;
+
+/// Sending a part of the log again.
+mod replaying;
+
+/// What the log loses.
+mod losing;
+
 /// Real sockets.
 mod network;
+
+/// Live streams.
+mod live;
 
 /// How long anything may take in a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -74,7 +97,7 @@ pub(crate) fn keyring() -> Keyring {
 
 pub(crate) fn settings() -> Settings {
     let rights = PublishRights::none().allow("tester", [TYPE]).allow("other", ["cascade.Foreign.v1"]);
-    Settings { keyring: keyring(), rights }
+    Settings { keyring: keyring(), rights, retention: Limits::default() }
 }
 
 /// A broker with its routes.
@@ -82,13 +105,25 @@ pub(crate) struct Shop {
     pub(crate) broker: Broker,
     pub(crate) router: Router,
     pub(crate) lifecycle: Lifecycle,
-    _folder: tempfile::TempDir,
+    _folder: Option<tempfile::TempDir>,
 }
 
 pub(crate) async fn shop() -> Shop {
     let (folder, environment, lifecycle) = (tempfile::tempdir().unwrap(), environment(1), Lifecycle::new());
     let broker = Broker::start(folder.path(), settings(), &environment, &lifecycle).await.unwrap();
+    Shop { _folder: Some(folder), ..open(broker, &environment, lifecycle) }
+}
+
+/// A broker whose log is in memory.
+pub(crate) async fn shop_on(disk: MemoryDisk, settings: Settings) -> Shop {
+    let (environment, lifecycle) = (environment(1), Lifecycle::new());
+    let engine = Arc::new(Memory::open(disk, environment.clock.clone()));
+    let broker = Broker::start_on(engine, settings, &environment, &lifecycle).await.unwrap();
+    open(broker, &environment, lifecycle)
+}
+
+fn open(broker: Broker, environment: &Environment, lifecycle: Lifecycle) -> Shop {
     let gate = Arc::new(Gate { keyring: keyring(), is_playground: true, hosts: Vec::new(), proxies: Proxies::none() });
     let router = broker.router().merge(broker.subject_events_route("/api/orders/{id}/events"));
-    Shop { router: kit::http::finish(router, gate, &environment), broker, lifecycle, _folder: folder }
+    Shop { router: kit::http::finish(router, gate, environment), broker, lifecycle, _folder: None }
 }

@@ -2,8 +2,25 @@
 
 use kit::transport::{ItemAnswer, SinkError};
 
+use crate::lanes::Words;
+
 /// The status that stands for "no answer in time".
 pub const TIMEOUT_STATUS: u16 = 504;
+
+/// What a subscriber answered to a batch.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What it said of events, or of the batch.
+    pub answered: Result<Vec<ItemAnswer>, SinkError>,
+    /// The first KiB of it, where there was one.
+    pub beginning: Option<Words>,
+}
+
+impl From<Result<Vec<ItemAnswer>, SinkError>> for Answer {
+    fn from(answered: Result<Vec<ItemAnswer>, SinkError>) -> Self {
+        Self { answered, beginning: None }
+    }
+}
 
 /// What a delivery came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,31 +56,48 @@ pub struct Fault {
     /// The HTTP status; none where no answer came.
     pub status: Option<u16>,
     /// Why, in words.
-    pub reason: String,
+    pub reason: Words,
     /// When the endpoint wants to be asked again, in seconds.
     pub retry_after_s: Option<u32>,
+    /// The beginning of the answer, where there was one.
+    pub answer: Option<Words>,
+}
+
+impl Verdict {
+    /// What went wrong with the event at `index` of the batch.
+    pub(crate) fn fault_of(&self, index: usize) -> Option<&Fault> {
+        match self {
+            Self::Answered(outcomes) => match outcomes.get(index)? {
+                Outcome::Acknowledged => None,
+                Outcome::Later(fault) | Outcome::Retry(fault) | Outcome::Poison(fault) => Some(fault),
+            },
+            Self::Unreadable(fault) | Self::Busy(fault) | Self::Failed(fault) | Self::EndpointAtFault(fault) => Some(fault),
+        }
+    }
 }
 
 /// Judges the answer to a batch of `count` events.
-pub fn judge(answer: Result<Vec<ItemAnswer>, SinkError>, count: usize) -> Verdict {
-    match answer {
+pub fn judge(answer: Answer, count: usize) -> Verdict {
+    let beginning = answer.beginning;
+    match answer.answered {
         Ok(items) => {
             let mut outcomes = vec![Outcome::Acknowledged; count];
             for item in items {
                 // An answer about an event that was not sent concerns nobody.
                 if let Some(outcome) = outcomes.get_mut(item.index) {
-                    *outcome = judge_item(item);
+                    *outcome = judge_item(item, beginning.as_ref());
                 }
             }
             Verdict::Answered(outcomes)
         }
-        Err(error) => judge_batch(error, count),
+        Err(error) => judge_batch(error, beginning, count),
     }
 }
 
 /// An answer about one event is about that event, whatever its status: it never speaks for the endpoint.
-fn judge_item(item: ItemAnswer) -> Outcome {
-    let fault = Fault { status: Some(item.status), reason: item.reason, retry_after_s: item.retry_after_s };
+fn judge_item(item: ItemAnswer, beginning: Option<&Words>) -> Outcome {
+    let (reason, answer) = (item.reason.into(), beginning.cloned());
+    let fault = Fault { status: Some(item.status), reason, retry_after_s: item.retry_after_s, answer };
     match item.status {
         200..=299 => Outcome::Acknowledged,
         400 | 413 | 422 => Outcome::Poison(fault),
@@ -72,8 +106,8 @@ fn judge_item(item: ItemAnswer) -> Outcome {
     }
 }
 
-fn judge_batch(error: SinkError, count: usize) -> Verdict {
-    let fault = Fault { status: error.status, reason: error.reason, retry_after_s: error.retry_after_s };
+fn judge_batch(error: SinkError, answer: Option<Words>, count: usize) -> Verdict {
+    let fault = Fault { status: error.status, reason: error.reason.into(), retry_after_s: error.retry_after_s, answer };
     match error.status {
         Some(400 | 413 | 422) if count == 1 => Verdict::Answered(vec![Outcome::Poison(fault)]),
         Some(400 | 413 | 422) => Verdict::Unreadable(fault),
@@ -89,7 +123,7 @@ mod tests {
     use super::*;
 
     fn whole(status: Option<u16>, count: usize) -> Verdict {
-        judge(Err(SinkError { status, retry_after_s: Some(3), reason: "r".into() }), count)
+        judge(Err(SinkError { status, retry_after_s: Some(3), reason: "r".into() }).into(), count)
     }
 
     #[test]
@@ -114,7 +148,9 @@ mod tests {
     #[test]
     fn events_without_an_answer_of_their_own_are_acknowledged() {
         let item = |index, status| ItemAnswer { index, status, retry_after_s: None, reason: String::new() };
-        let Verdict::Answered(outcomes) = judge(Ok(vec![item(1, 503), item(2, 422), item(3, 429), item(9, 500)]), 5) else { panic!() };
+        let Verdict::Answered(outcomes) = judge(Ok(vec![item(1, 503), item(2, 422), item(3, 429), item(9, 500)]).into(), 5) else {
+            panic!()
+        };
         assert!(matches!(
             *outcomes,
             [Outcome::Acknowledged, Outcome::Retry(_), Outcome::Poison(_), Outcome::Later(_), Outcome::Acknowledged]

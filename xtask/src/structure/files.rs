@@ -13,7 +13,24 @@ const ROOMS: &[&str] = &["lib", "domain", "store", "reactions", "http"];
 
 /// Rooms for a special concern. A new room is a line here.
 const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
-    ("broker", &["dispatcher", "engine", "lanes", "live", "publish", "shelf", "sink", "subscriptions", "verdict"]),
+    (
+        "broker",
+        &[
+            "audit",
+            "dispatcher",
+            "engine",
+            "filters",
+            "keeping",
+            "lanes",
+            "live",
+            "publish",
+            "retention",
+            "sink",
+            "subscriptions",
+            "verdict",
+            "wire",
+        ],
+    ),
     ("order", &["catalogue"]),
     ("payment", &["provider"]),
     ("delivery", &["couriers"]),

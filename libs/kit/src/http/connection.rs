@@ -31,6 +31,7 @@ use tower::ServiceExt;
 
 use super::{
     server::Stream,
+    stall::Patient,
     wire::{Activity, Answering, Doing, Wire},
 };
 use crate::{Lifecycle, Problem};
@@ -49,7 +50,7 @@ const LAST_REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// Serves one connection until it ends, its time is over, or the lifecycle drains.
 pub(super) async fn serve(stream: Box<dyn Stream>, peer: SocketAddr, router: Router, lifecycle: Lifecycle) {
     let activity = Activity::new();
-    let wire = Wire::new(stream, activity.clone());
+    let wire = Wire::new(Box::new(Patient::new(stream)), activity.clone());
     let service = {
         let (activity, lifecycle) = (activity.clone(), lifecycle.clone());
         hyper::service::service_fn(move |mut request: Request<Incoming>| {

@@ -1,29 +1,46 @@
-//! Reading the log.
+//! Reading the log: pages of it, and single events.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
 use kit::{
-    Position, Problem, Recorded,
+    EventId, Position, Problem, Recorded,
+    envelope::ATTRIBUTE_BYTES_MAX,
     http::{Caller, Gate, Params, Query, identity::GateOf},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{engine_problem, no_store};
-use crate::Shared;
+use crate::{
+    Shared,
+    engine::{Scope, weigh},
+};
 
 /// How many events a page holds, and at most.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
-/// How many events of others are looked through for one page of a guest's own.
+/// About how many bytes of events a page holds at most.
+const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How many events of other types are looked through for one page.
 const SCAN_EVENTS_MAX: usize = 10_000;
+/// The most types that are asked for at once.
+const TYPES_MAX: usize = 256;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReadQuery {
-    subject: Option<String>,
-    after: Option<i64>,
+    after: Option<Position>,
     limit: Option<usize>,
+    types: Option<String>,
+    subject: Option<String>,
+    source: Option<String>,
+    id: Option<EventId>,
+    share: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShareQuery {
     share: Option<String>,
 }
 
@@ -31,7 +48,7 @@ pub(super) struct ReadQuery {
 struct Page {
     items: Vec<Recorded>,
     /// What to give as `after` for more; none at the end of the log.
-    next: Option<String>,
+    next: Option<Position>,
 }
 
 pub(super) async fn read(
@@ -40,17 +57,35 @@ pub(super) async fn read(
     GateOf(gate): GateOf,
     Query(query): Query<ReadQuery>,
 ) -> Result<Response, Problem> {
-    let (after, limit) = (Position(query.after.unwrap_or(0).max(0)), page_size(query.limit)?);
-    let page = match &query.subject {
-        Some(subject) => subject_page(&shared, &caller, gate.as_deref(), subject, query.share.as_deref(), (after, limit)).await?,
-        None => match &caller {
-            Caller::Operator => full_page(&shared, after, limit).await?,
-            Caller::Guest(owner) => own_page(&shared, owner, after, limit).await?,
-            Caller::Anonymous => return Err(Problem::unauthorized()),
-            Caller::Service(_) => return Err(Problem::forbidden("services get events by subscribing")),
-        },
+    let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
+    let page = match (&query.source, &query.id) {
+        (None, None) => reader.read(&query).await?,
+        (Some(source), Some(id)) => {
+            let is_alone = query.after.is_none() && query.limit.is_none() && query.types.is_none() && query.subject.is_none();
+            if !is_alone {
+                return Err(invalid("id", "`source` and `id` name one event: nothing else can be asked for beside them"));
+            }
+            reader.check_named(query.share.as_deref())?;
+            let found = shared.engine.find(source, id).await.map_err(|error| engine_problem(&error))?;
+            Page { items: vec![reader.show(found, query.share.as_deref())?], next: None }
+        }
+        (Some(_), None) => return Err(invalid("id", "`source` and `id` name an event together")),
+        (None, Some(_)) => return Err(invalid("source", "`source` and `id` name an event together")),
     };
     Ok(no_store(Json(page)))
+}
+
+pub(super) async fn read_one(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    GateOf(gate): GateOf,
+    Params(position): Params<Position>,
+    Query(query): Query<ShareQuery>,
+) -> Result<Response, Problem> {
+    let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
+    reader.check_named(query.share.as_deref())?;
+    let found = shared.engine.read_one(position).await.map_err(|error| engine_problem(&error))?;
+    Ok(no_store(Json(reader.show(found, query.share.as_deref())?)))
 }
 
 pub(super) async fn read_subject(
@@ -60,75 +95,116 @@ pub(super) async fn read_subject(
     Params(subject): Params<String>,
     Query(query): Query<ReadQuery>,
 ) -> Result<Response, Problem> {
-    if query.subject.is_some() {
-        return Err(Problem::bad_request("invalid_query", "the subject is in the path"));
+    if query.subject.is_some() || query.source.is_some() || query.id.is_some() {
+        return Err(invalid("subject", "the subject is in the path"));
     }
-    let window = (Position(query.after.unwrap_or(0).max(0)), page_size(query.limit)?);
-    let page = subject_page(&shared, &caller, gate.as_deref(), &subject, query.share.as_deref(), window).await?;
+    let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
+    let page = reader.read(&ReadQuery { subject: Some(subject), ..query }).await?;
     Ok(no_store(Json(page)))
+}
+
+fn invalid(field: &'static str, detail: &str) -> Problem {
+    Problem::bad_request("invalid_query", detail).field(field)
+}
+
+/// Who reads.
+struct Reader<'a> {
+    shared: &'a Shared,
+    caller: &'a Caller,
+    gate: &'a Gate,
+}
+
+impl Reader<'_> {
+    async fn read(&self, query: &ReadQuery) -> Result<Page, Problem> {
+        let (after, limit) = (query.after.unwrap_or(Position::START).max(Position::START), page_size(query.limit)?);
+        let types = query.types.as_deref().map(types).transpose()?;
+        let scope = match (&query.subject, self.caller) {
+            (Some(subject), _) => {
+                self.check_subject(subject, query.share.as_deref()).await?;
+                Scope::Subject(subject)
+            }
+            (None, Caller::Operator) => Scope::All,
+            (None, Caller::Guest(owner)) => Scope::Owner(owner),
+            (None, Caller::Anonymous) => return Err(Problem::unauthorized()),
+            (None, Caller::Service(_)) => return Err(services_subscribe()),
+        };
+        self.page(scope, types.as_ref(), after, limit).await
+    }
+
+    /// The events of `scope` that have one of `types`. What has another type is looked through up to a limit; then the page ends early.
+    async fn page(&self, scope: Scope<'_>, types: Option<&BTreeSet<&str>>, mut after: Position, limit: usize) -> Result<Page, Problem> {
+        let (mut items, mut bytes, mut scanned) = (Vec::new(), 0, 0);
+        while scanned < SCAN_EVENTS_MAX && bytes < PAGE_BYTES_MAX {
+            // One more than is shown tells whether there is more.
+            let wanted = if types.is_some() { PAGE_MAX } else { limit + 1 - items.len() };
+            let page = self.shared.engine.read_scope(scope, after, wanted).await.map_err(|error| engine_problem(&error))?;
+            if page.is_empty() {
+                return Ok(Page { items, next: None });
+            }
+            for recorded in page {
+                if items.len() == limit {
+                    return Ok(Page { items, next: Some(after) });
+                }
+                scanned += 1;
+                after = recorded.position;
+                if types.is_none_or(|types| types.contains(recorded.event.ty.as_str())) {
+                    bytes += weigh(&recorded.event);
+                    items.push(recorded);
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+        Ok(Page { items, next: Some(after) })
+    }
+
+    /// Whether the caller may read a subject at all; 404 if not, as if it were not there.
+    async fn check_subject(&self, subject: &str, share: Option<&str>) -> Result<(), Problem> {
+        let scope = Scope::Subject(subject);
+        let first = self.shared.engine.read_scope(scope, Position::START, 1).await.map_err(|error| engine_problem(&error))?;
+        let may_read = match first.first() {
+            Some(first) => self.caller.may_read(self.gate, first.event.owner.as_deref(), subject, share),
+            // A share token is given out before the first event is in the log: until then its bearer sees that there is none.
+            None => share.is_some_and(|token| self.gate.keyring.is_share_token(token, subject)),
+        };
+        if may_read { Ok(()) } else { Err(Problem::not_found("no such subject")) }
+    }
+
+    /// Whether the caller may ask for single events.
+    fn check_named(&self, share: Option<&str>) -> Result<(), Problem> {
+        match self.caller {
+            Caller::Anonymous if share.is_none() => Err(Problem::unauthorized()),
+            Caller::Service(_) => Err(services_subscribe()),
+            Caller::Operator | Caller::Guest(_) | Caller::Anonymous => Ok(()),
+        }
+    }
+
+    /// An event, if it is there and the caller may see it.
+    fn show(&self, found: Option<Recorded>, share: Option<&str>) -> Result<Recorded, Problem> {
+        let may_read = |event: &kit::Envelope| match &event.subject {
+            Some(subject) => self.caller.may_read(self.gate, event.owner.as_deref(), subject, share),
+            // There is no subject that could have been shared.
+            None => self.caller.may_read(self.gate, event.owner.as_deref(), "", None),
+        };
+        found.filter(|found| may_read(&found.event)).ok_or_else(|| Problem::not_found("no such event"))
+    }
+}
+
+fn services_subscribe() -> Problem {
+    Problem::forbidden("services get events by subscribing")
 }
 
 fn page_size(limit: Option<usize>) -> Result<usize, Problem> {
     match limit.unwrap_or(PAGE) {
         limit @ 1..=PAGE_MAX => Ok(limit),
-        _ => Err(Problem::bad_request("invalid_query", "`limit` must be 1 to 1000").field("limit")),
+        _ => Err(invalid("limit", "`limit` must be 1 to 1000")),
     }
 }
 
-async fn subject_page(
-    shared: &Shared,
-    caller: &Caller,
-    gate: Option<&Gate>,
-    subject: &str,
-    share: Option<&str>,
-    (after, limit): (Position, usize),
-) -> Result<Page, Problem> {
-    let unknown = || Problem::not_found("no such subject");
-    let gate = gate.ok_or_else(Problem::internal)?;
-    let first = shared.engine.read_lane(subject, Position::START, 1).await.map_err(|error| engine_problem(&error))?;
-    let may_read = match first.first() {
-        Some(first) => caller.may_read(gate, first.event.owner.as_deref(), subject, share),
-        // A share token is given out before the first event is in the log: until then its bearer sees that there is none.
-        None => share.is_some_and(|token| gate.keyring.is_share_token(token, subject)),
-    };
-    if !may_read {
-        return Err(unknown());
+fn types(list: &str) -> Result<BTreeSet<&str>, Problem> {
+    let types: BTreeSet<_> = list.split(',').collect();
+    let is_type = |ty: &&str| (1..=ATTRIBUTE_BYTES_MAX).contains(&ty.len());
+    if types.len() > TYPES_MAX || !types.iter().all(is_type) {
+        return Err(invalid("types", "`types` must be 1 to 256 types of events, with commas between them"));
     }
-    let items = shared.engine.read_lane(subject, after, limit).await.map_err(|error| engine_problem(&error))?;
-    let last = items.last().map(|last| last.position);
-    let more = match last {
-        Some(last) => !shared.engine.read_lane(subject, last, 1).await.map_err(|error| engine_problem(&error))?.is_empty(),
-        None => false,
-    };
-    Ok(Page { next: last.filter(|_| more).map(|last| last.to_string()), items })
-}
-
-async fn full_page(shared: &Shared, after: Position, limit: usize) -> Result<Page, Problem> {
-    let items = shared.engine.read(after, limit).await.map_err(|error| engine_problem(&error))?;
-    let next = items.last().filter(|last| last.position < shared.engine.tail().last()).map(|last| last.position.to_string());
-    Ok(Page { items, next })
-}
-
-/// A guest's own events. What belongs to others is looked through up to a limit; then the page ends early.
-async fn own_page(shared: &Shared, owner: &str, mut after: Position, limit: usize) -> Result<Page, Problem> {
-    let (mut items, mut scanned) = (Vec::new(), 0);
-    while items.len() < limit && scanned < SCAN_EVENTS_MAX {
-        let page = shared.engine.read(after, PAGE_MAX).await.map_err(|error| engine_problem(&error))?;
-        if page.is_empty() {
-            return Ok(Page { items, next: None });
-        }
-        for recorded in page {
-            if items.len() == limit {
-                break;
-            }
-            scanned += 1;
-            after = recorded.position;
-            if recorded.event.owner.as_deref() == Some(owner) {
-                items.push(recorded);
-            }
-        }
-        tokio::task::yield_now().await;
-    }
-    let next = (after < shared.engine.tail().last()).then(|| after.to_string());
-    Ok(Page { items, next })
+    Ok(types)
 }

@@ -1,4 +1,4 @@
-//! Publishing.
+//! Publishing: `POST /api/events`.
 
 use std::sync::Arc;
 
@@ -7,19 +7,30 @@ use axum::{
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
-use http::{StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use kit::{
     Envelope, Position, Problem,
     envelope::{BATCH_JSON, EVENT_BYTES_MAX, EVENT_JSON},
-    http::{
-        Caller,
-        extract::{parse_json, read_bytes},
-    },
+    http::{Caller, extract::read_bytes},
 };
 use serde::Serialize;
-use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::{Shared, engine::AppendError, publish::NotAllowed};
+use super::disk_full;
+use crate::{
+    Shared,
+    engine::{AppendError, Refusal},
+    publish::{NotAllowed, TakeError},
+};
+
+/// What a request says, in whichever mode.
+mod content;
+
+/// One event, or where it is at fault.
+mod event;
+
+use content::{Content, Mode};
+use event::Place;
 
 /// The largest body of a publish request, in bytes.
 pub(super) const PUBLISH_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -27,16 +38,68 @@ pub(super) const PUBLISH_BYTES_MAX: usize = 8 * 1024 * 1024;
 const PUBLISH_EVENTS_MAX: usize = 1_000;
 /// How deep the JSON of an event may nest: every subscriber must be able to read it.
 const DEPTH_MAX: usize = 64;
-#[derive(Serialize)]
-struct Published {
-    results: Vec<Place>,
+/// How much of publish requests may be in memory at once, in KiB.
+const BODIES_KIB_MAX: u32 = 64 * 1024;
+/// How long a publisher waits before it tries again when the log is full, in seconds.
+const LOG_FULL_RETRY_AFTER_S: u32 = 5;
+
+/// Room in memory for the bodies of publish requests.
+pub(crate) struct Bodies(Semaphore);
+
+impl Bodies {
+    pub(crate) fn new() -> Self {
+        Self(Semaphore::new(BODIES_KIB_MAX as usize))
+    }
+
+    /// Takes room for a body; 429 when there is none.
+    fn room(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Problem> {
+        let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        // One that does not say how long it is may be as long as any.
+        let bytes = length.unwrap_or(PUBLISH_BYTES_MAX).min(PUBLISH_BYTES_MAX);
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(BODIES_KIB_MAX);
+        self.0.try_acquire_many(kib).map_err(|_| Problem::busy())
+    }
 }
 
 #[derive(Serialize)]
-struct Place {
+struct Published {
+    results: Vec<Landed>,
+}
+
+#[derive(Serialize)]
+struct Landed {
     position: Position,
     duplicate: bool,
 }
+
+/// What a publisher may send.
+#[derive(Serialize)]
+struct Limits {
+    media_types: [&'static str; 2],
+    event_bytes_max: usize,
+    batch_events_max: usize,
+    batch_bytes_max: usize,
+    json_depth_max: usize,
+}
+
+const LIMITS: Limits = Limits {
+    media_types: [EVENT_JSON, BATCH_JSON],
+    event_bytes_max: EVENT_BYTES_MAX,
+    batch_events_max: PUBLISH_EVENTS_MAX,
+    batch_bytes_max: PUBLISH_BYTES_MAX,
+    json_depth_max: DEPTH_MAX,
+};
+
+/// `OPTIONS /api/events`: the limits, before anybody meets them.
+pub(super) async fn limits() -> Response {
+    let mut response = Json(LIMITS).into_response();
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
+    response.headers_mut().insert("accept-post", const { HeaderValue::from_static(ACCEPT_POST) });
+    response
+}
+
+/// As [`EVENT_JSON`] and [`BATCH_JSON`]; any JSON is data in binary mode.
+const ACCEPT_POST: &str = "application/cloudevents+json, application/cloudevents-batch+json, application/json";
 
 pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, request: Request) -> Result<Response, Problem> {
     let service = match caller {
@@ -44,24 +107,16 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, r
         Caller::Anonymous | Caller::Guest(_) => return Err(Problem::unauthorized()),
         Caller::Operator => return Err(Problem::forbidden("events are published by services only")),
     };
-    let media = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let is_batch = media == BATCH_JSON;
-    if !is_batch && media != EVENT_JSON {
-        let detail = format!("the body must be {EVENT_JSON} or {BATCH_JSON}");
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
-    }
+    let mode = Mode::of(request.headers())?;
+    let _room = shared.bodies.room(request.headers())?;
+    let headers = request.headers().clone();
     let body = read_bytes(request, &()).await?;
-    let raw: Vec<Box<RawValue>> = if is_batch { parse_json(&body)? } else { vec![parse_json(&body)?] };
-    if raw.len() > PUBLISH_EVENTS_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_events", "a batch holds at most 1000 events"));
-    }
-    let mut events = Vec::with_capacity(raw.len());
+    let content = Content::read(mode, &headers, &body)?;
+    let mut events = Vec::with_capacity(content.events.len());
     let mut refused = None;
-    for (index, raw) in raw.into_iter().enumerate() {
-        match parse_event(&raw, index)
-            .and_then(|event| shared.rights.check(&service, &event).map(|()| event).map_err(|error| not_allowed(&error, index)))
-        {
+    for (index, raw) in content.events.iter().enumerate() {
+        let place = Place { mode, index };
+        match event::parse(raw.get(), place).and_then(|event| may_publish(&shared, &service, event, place)) {
             Ok(event) => events.push(event),
             Err(problem) => {
                 refused = Some(problem.landed(index));
@@ -70,65 +125,52 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, r
         }
     }
     // What stands before the event at fault lands: whoever publishes can go on behind it.
-    let places = if events.is_empty() { Vec::new() } else { shared.engine.append(events).await.map_err(append_problem)? };
+    let landed = match events.is_empty() {
+        true => Vec::new(),
+        false => shared.inlet.take(events).await.map_err(|error| take_problem(error, mode))?,
+    };
     if let Some(problem) = refused {
         return Err(problem);
     }
-    let results = places.into_iter().map(|place| Place { position: place.position, duplicate: place.is_duplicate }).collect();
+    let results = landed.into_iter().map(|place| Landed { position: place.position, duplicate: place.is_duplicate }).collect();
     Ok((StatusCode::ACCEPTED, Json(Published { results })).into_response())
 }
 
-fn parse_event(raw: &RawValue, index: usize) -> Result<Envelope, Problem> {
-    let field = format!("/{index}");
-    if raw.get().len() > EVENT_BYTES_MAX {
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "event_too_large", "an event holds at most 256 KiB").field(field));
-    }
-    if depth(raw.get().as_bytes()) > DEPTH_MAX {
-        return Err(Problem::bad_request("too_deep", "the JSON of an event nests at most 64 deep").field(field));
-    }
-    let event: Envelope = parse_json(raw.get().as_bytes()).map_err(|problem| problem.field(field.clone()))?;
-    event.check().map_err(|error| Problem::unprocessable("invalid_event", error.to_string()).field(field))?;
-    Ok(event)
-}
-
-/// How deep JSON nests. It is known to be JSON: a bracket outside of a text opens or closes.
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut is_text, mut is_escaped) = (0_usize, 0, false, false);
-    for byte in json {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' if is_text => is_escaped = true,
-            b'"' => is_text = !is_text,
-            b'[' | b'{' if !is_text => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b']' | b'}' if !is_text => depth = depth.saturating_sub(1),
-            _ => {}
+fn may_publish(shared: &Shared, service: &str, event: Envelope, place: Place) -> Result<Envelope, Problem> {
+    match shared.rights.check(service, &event) {
+        Ok(()) => Ok(event),
+        Err(error @ NotAllowed::ForeignSource { .. }) => Err(place.blame(Problem::forbidden(error.to_string()), Some("source"))),
+        Err(error @ NotAllowed::ForeignType { .. }) => Err(place.blame(Problem::forbidden(error.to_string()), Some("type"))),
+        Err(error @ NotAllowed::UnknownType { .. }) => {
+            Err(place.blame(Problem::unprocessable("unknown_event_type", error.to_string()), Some("type")))
         }
     }
-    deepest
 }
 
-fn not_allowed(error: &NotAllowed, index: usize) -> Problem {
-    let problem = match error {
-        NotAllowed::ForeignSource { .. } | NotAllowed::ForeignType { .. } => Problem::forbidden(error.to_string()),
-        NotAllowed::UnknownType { .. } => Problem::unprocessable("unknown_event_type", error.to_string()),
-    };
-    problem.field(format!("/{index}"))
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]
-fn append_problem(error: AppendError) -> Problem {
-    match &error {
-        AppendError::Busy => Problem::busy(),
-        AppendError::Closed => Problem::unavailable("the broker is stopping"),
-        AppendError::Failed(_) => Problem::internal(),
-        AppendError::Refused { landed, refusal } => {
-            let landed = landed.len();
-            Problem::conflict("other_content", format!("{refusal}; the {landed} events before it are in the log"))
-                .field(format!("/{landed}"))
-                .landed(landed)
+fn take_problem(error: TakeError, mode: Mode) -> Problem {
+    match error {
+        TakeError::LogFull => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "log_full", error.to_string()).retry_after_s(LOG_FULL_RETRY_AFTER_S)
+        }
+        TakeError::Append(AppendError::Busy) => Problem::busy(),
+        TakeError::Append(AppendError::Closed) => Problem::unavailable("the broker is stopping"),
+        TakeError::Append(AppendError::DiskFull) => disk_full(),
+        TakeError::Append(AppendError::Failed(reason)) => {
+            tracing::error!(reason, "events could not be appended");
+            Problem::internal()
+        }
+        TakeError::Append(AppendError::Refused { landed, refusal }) => {
+            let place = Place { mode, index: landed.len() };
+            let detail = match landed.len() {
+                0 => refusal.to_string(),
+                landed => format!("{refusal}; the {landed} events before it are in the log"),
+            };
+            let problem = match refusal {
+                Refusal::OtherContent { .. } => place.blame(Problem::conflict("other_content", detail), Some("id")),
+                Refusal::Invalid(fault) => place.blame(Problem::unprocessable("invalid_event", detail), Some(event::attribute(fault))),
+                Refusal::TooLarge { .. } => place.blame(event::too_large(), None),
+            };
+            problem.landed(landed.len())
         }
     }
 }

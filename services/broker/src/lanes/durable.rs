@@ -1,9 +1,15 @@
-//! What outlives a crash: rows of lanes that are set aside, dead letters, and the floor.
+//! What outlives a crash: rows of lanes that are set aside, dead letters, and the floor with its counts.
+
+use std::{fmt, sync::Arc};
 
 use kit::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Lane;
+use super::{Counts, Lane};
+use crate::verdict::Fault;
+
+/// How many attempts are kept of one event: the first, and the last ones.
+const ATTEMPTS_KEPT: usize = 10;
 
 /// The durable row of a lane that is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,34 +24,162 @@ pub struct Row {
     pub next_at: Timestamp,
     /// Whether it waits behind a dead letter, which then stands at `first`.
     pub is_parked: bool,
+    /// How its next event was tried.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
 }
 
-/// An event that was given up, until somebody redrives or discards it.
+/// An event that was given up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The event's place in the log.
     pub position: Position,
-    /// Its lane, which waits behind it.
+    /// Its lane.
     pub lane: Lane,
     /// The last answer's status.
     pub status: Option<u16>,
     /// The last answer in words.
     pub reason: String,
-    /// How often it was tried.
+    /// How often it was sent.
     pub attempts: u32,
     /// When it was given up.
     pub given_up_at: Timestamp,
+    /// What is to become of it.
+    #[serde(default)]
+    pub state: LetterState,
+    /// How it was tried.
+    #[serde(default)]
+    pub history: History,
 }
 
-/// What must be saved: rows and dead letters together or before the floor, never after it.
+/// What is to become of a dead letter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetterState {
+    /// It waits for somebody to decide.
+    #[default]
+    Waiting,
+    /// It is being tried again, by itself: its lane went on without it.
+    Redriving,
+    /// It was given up for good.
+    Discarded {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// How an event was tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// How often it was sent in vain.
+    pub tries: u32,
+    /// When that began.
+    pub since: Option<Timestamp>,
+    /// The first try and the last nine.
+    pub attempts: Vec<Attempt>,
+    /// The beginning of the last answer.
+    pub answer: Option<Words>,
+}
+
+/// One try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attempt {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The HTTP status; none where no answer came.
+    pub status: Option<u16>,
+    /// What went wrong, in words.
+    pub reason: Words,
+}
+
+/// A text that many share: ten thousand lanes that fail for the same reason keep it once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Words(Arc<str>);
+
+impl Words {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for Words {
+    fn from(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl From<String> for Words {
+    fn from(text: String) -> Self {
+        Self(Arc::from(text))
+    }
+}
+
+impl From<Words> for String {
+    fn from(words: Words) -> Self {
+        words.as_str().to_owned()
+    }
+}
+
+impl History {
+    fn is_empty(&self) -> bool {
+        self.tries == 0
+    }
+
+    /// It was sent in vain once more.
+    pub(super) fn note(&mut self, fault: &Fault, now: Timestamp) {
+        self.tries = self.tries.saturating_add(1);
+        self.since.get_or_insert(now);
+        let last = self.attempts.last().map(|last| last.reason.clone());
+        let reason = last.filter(|last| *last == fault.reason).unwrap_or_else(|| fault.reason.clone());
+        if self.attempts.len() >= ATTEMPTS_KEPT {
+            self.attempts.remove(1);
+        }
+        self.attempts.push(Attempt { at: now, status: fault.status, reason });
+        if self.answer != fault.answer {
+            self.answer.clone_from(&fault.answer);
+        }
+    }
+}
+
+/// What must be saved together, so that the counts fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Lanes whose row changed; none deletes it.
     pub rows: Vec<(Lane, Option<Row>)>,
-    /// Dead letters that came or went.
-    pub dead_letters: Vec<(Position, Option<DeadLetter>)>,
+    /// Dead letters that came, changed or went.
+    pub letters: Vec<(Position, Option<DeadLetter>)>,
     /// Everything up to here is settled or covered by a row.
     pub floor: Position,
+    /// What became of the events up to the floor.
+    pub counts: Counts,
+    /// How many records of discarded events go with this, because the log loses the events.
+    pub forgotten: i64,
+    /// Whether that was everything.
+    pub is_all: bool,
+}
+
+/// How a subscription stood when it was saved.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// The subscription starts after this position.
+    pub after: Position,
+    /// Everything up to here is settled or covered by a row.
+    pub floor: Position,
+    /// What became of the events up to the floor.
+    pub counts: Counts,
+    /// The lanes that are set aside.
+    pub rows: Vec<Row>,
+    /// The events that were given up, also those that were discarded.
+    pub letters: Vec<DeadLetter>,
 }
 
 /// How urgently [`super::Lanes::take_changes`] should be saved.

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kit::{Position, Timestamp, ids::Ids};
 
-use super::{Changes, Delivery, Lane, Lanes, Row, Step, Tuning};
-use crate::verdict::{Fault, Outcome, Verdict};
+use super::{Changes, Counts, DeadLetter, Delivery, Lane, Lanes, LetterState, OnExhausted, Row, Saved, Step, Tuning};
+use crate::{
+    audit::{Auditor, Books, Checkpoint},
+    verdict::{Fault, Outcome, Verdict},
+};
 
 /// What an event does to the subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,33 +60,55 @@ pub(super) fn tuning() -> Tuning {
 pub(super) struct World {
     pub(super) lanes: Lanes,
     pub(super) now: Timestamp,
-    pub(super) dead: BTreeMap<Position, String>,
     pub(super) applied: BTreeSet<Position>,
+    pub(super) discarded: BTreeSet<Position>,
     pub(super) deliveries: usize,
     tuning: Tuning,
     log: Vec<Logged>,
     ids: Ids,
-    saved: (Position, BTreeMap<Lane, Row>),
+    saved: State,
     tried: BTreeMap<Position, u32>,
     flying: Vec<Delivery>,
-    pub(super) discarded: BTreeSet<Position>,
+    /// What was a dead letter once: in a lane that goes on, later events may come before it.
+    given_up: BTreeSet<Position>,
+    /// The log begins behind this.
+    pub(super) trimmed: Position,
+    checkpoint: Checkpoint,
+}
+
+/// What outlives a crash.
+#[derive(Default)]
+struct State {
+    floor: Position,
+    counts: Counts,
+    rows: BTreeMap<Lane, Row>,
+    letters: BTreeMap<Position, DeadLetter>,
+}
+
+impl State {
+    fn read(&self) -> Saved {
+        let (rows, letters) = (self.rows.values().cloned().collect(), self.letters.values().cloned().collect());
+        Saved { after: Position::START, floor: self.floor, counts: self.counts, rows, letters }
+    }
 }
 
 impl World {
     pub(super) fn new(tuning: Tuning, log: Vec<Logged>, seed: u64) -> Self {
         Self {
-            lanes: Lanes::resume(tuning, Position::START, Vec::new()),
+            lanes: Lanes::new(tuning, Position::START),
             now: Timestamp::from_ms(1_000),
-            dead: BTreeMap::new(),
             applied: BTreeSet::new(),
+            discarded: BTreeSet::new(),
             deliveries: 0,
             tuning,
             log,
             ids: Ids::seeded(seed),
-            saved: (Position::START, BTreeMap::new()),
+            saved: State::default(),
             tried: BTreeMap::new(),
             flying: Vec::new(),
-            discarded: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+            trimmed: Position::START,
+            checkpoint: Checkpoint::default(),
         }
     }
 
@@ -117,6 +142,7 @@ impl World {
                 let index = usize::try_from(self.ids.up_to(u64::try_from(self.flying.len() - 1).unwrap())).unwrap();
                 let delivery = self.flying.swap_remove(index);
                 self.answer(&delivery);
+                self.check_live();
             } else if !has_started {
                 match self.lanes.next_wake(self.now) {
                     Some(wake) => {
@@ -148,6 +174,7 @@ impl World {
                 Step::Idle => return has_started,
                 Step::Seek { lane, after, up_to } => {
                     let of_lane = |logged: &Logged| logged.lane.to_string() == lane.as_str();
+                    assert!(after >= self.trimmed, "the log begins at {}", self.trimmed.next());
                     let next = self.matched().find(|(position, logged)| *position > after && *position <= up_to && of_lane(logged));
                     let next = next.map(|(position, _)| (position, 100));
                     self.lanes.found(&lane, next);
@@ -168,11 +195,19 @@ impl World {
     fn answer(&mut self, delivery: &Delivery) {
         let verdict = self.judge(&delivery.events);
         self.lanes.finish(delivery.id, verdict, self.now, &mut |max| self.ids.up_to(max));
+        self.given_up.extend(self.lanes.dead_letters_waiting());
+    }
+
+    /// Every event that was read has exactly one place.
+    fn check_live(&self) {
+        let read = self.matched().filter(|(position, _)| *position <= self.lanes.read_head()).count();
+        let known = self.lanes.counts().total() + i64::try_from(self.lanes.open_count()).unwrap();
+        assert_eq!(known, i64::try_from(read).unwrap(), "{:?}", self.lanes.counts());
     }
 
     /// The subscriber takes a batch.
     fn judge(&mut self, events: &[Position]) -> Verdict {
-        let fault = |status| Fault { status, reason: "said so".into(), retry_after_s: None };
+        let fault = |status| Fault { status, reason: "said so".into(), retry_after_s: None, answer: None };
         let tempers: Vec<_> = events.iter().map(|position| (*position, self.at(*position).temper.unwrap())).collect();
         let tempers = tempers.into_iter().map(|(position, temper)| {
             let tried = self.tried.entry(position).or_default();
@@ -197,8 +232,7 @@ impl World {
             for ((position, _), outcome) in tempers.iter().zip(&outcomes) {
                 match outcome {
                     Outcome::Acknowledged => self.apply(*position),
-                    Outcome::Poison(_) => drop(self.dead.insert(*position, "422".into())),
-                    Outcome::Later(_) | Outcome::Retry(_) => {}
+                    Outcome::Poison(_) | Outcome::Later(_) | Outcome::Retry(_) => {}
                 }
             }
             Verdict::Answered(outcomes)
@@ -215,30 +249,73 @@ impl World {
         let before: Vec<_> =
             self.matched().filter(|(earlier, logged)| logged.lane == lane && *earlier < position).map(|(p, _)| p).collect();
         for earlier in before {
-            assert!(self.applied.contains(&earlier) || self.discarded.contains(&earlier), "{position} came before {earlier}");
+            let is_done = self.applied.contains(&earlier) || self.discarded.contains(&earlier);
+            let is_lost = earlier <= self.trimmed;
+            let may_wait = self.tuning.on_exhausted == OnExhausted::Continue && self.given_up.contains(&earlier);
+            assert!(is_done || is_lost || may_wait, "{position} came before {earlier}");
         }
-        self.dead.remove(&position);
         self.applied.insert(position);
     }
 
-    pub(super) fn save(&mut self) {
-        let Changes { rows, dead_letters, floor } = self.lanes.take_changes();
+    /// Saves some of what changed, and audits what is saved now.
+    pub(super) fn save(&mut self) -> bool {
+        let lanes_max = usize::try_from(1 + self.ids.up_to(4)).unwrap();
+        let Changes { rows, letters, floor, counts, forgotten, is_all } = self.lanes.take_changes(lanes_max);
         for (lane, row) in rows {
             match row {
-                Some(row) => drop(self.saved.1.insert(lane, row)),
-                None => drop(self.saved.1.remove(&lane)),
+                Some(row) => drop(self.saved.rows.insert(lane, row)),
+                None => drop(self.saved.rows.remove(&lane)),
             }
         }
-        // A crash between rows and floor is allowed.
-        if self.ids.up_to(4) > 0 {
-            assert!(floor >= self.saved.0);
-            self.saved.0 = floor;
-        }
-        for (position, letter) in dead_letters {
-            if letter.is_some() {
-                assert!(self.dead.contains_key(&position));
+        for (position, letter) in letters {
+            match letter {
+                Some(letter) => drop(self.saved.letters.insert(position, letter)),
+                None => drop(self.saved.letters.remove(&position)),
             }
         }
+        assert!(floor >= self.saved.floor);
+        (self.saved.floor, self.saved.counts) = (floor, counts);
+        self.checkpoint.discarded += forgotten;
+        self.audit();
+        is_all
+    }
+
+    pub(super) fn save_all(&mut self) {
+        while !self.save() {}
+    }
+
+    /// Whatever is saved, the log must bear it out.
+    fn audit(&self) {
+        let mut auditor = Auditor::new(Books { saved: self.saved.read(), checkpoint: self.checkpoint });
+        self.matched()
+            .filter(|(position, _)| *position > self.trimmed)
+            .for_each(|(position, logged)| auditor.see(position, &logged.lane.to_string()));
+        auditor.finish().unwrap();
+    }
+
+    /// The log loses the events up to `up_to`.
+    pub(super) fn expire(&mut self, up_to: Position) {
+        self.save_all();
+        // As a release does before anything is lost.
+        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
+        let matched: Vec<_> = self.matched().map(|(position, logged)| (position, logged.lane.to_string())).collect();
+        let lanes = self.lanes.expiring_lanes(up_to);
+        let loss = self.lanes.expire_known(up_to);
+        for (lane, after) in &lanes {
+            let events = matched.iter().filter(|(position, of)| of == lane.as_str() && position > after && *position <= up_to);
+            events.for_each(|(position, _)| self.lanes.expire_aside(&loss, lane, *position));
+        }
+        for (position, lane) in matched.iter().filter(|(position, _)| *position <= up_to) {
+            self.lanes.expire_unread(&loss, *position, lane);
+        }
+        self.lanes.passed(up_to);
+        lanes.iter().for_each(|(lane, _)| self.lanes.expire_lane(&loss, lane));
+        self.save_all();
+        assert!(self.lanes.settled_up_to() >= up_to);
+        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
+        self.trimmed = up_to.max(self.trimmed);
+        self.audit();
+        self.check_live();
     }
 
     pub(super) fn crash(&mut self) {
@@ -248,6 +325,30 @@ impl World {
                 self.judge(&delivery.events);
             }
         }
-        self.lanes = Lanes::resume(self.tuning, self.saved.0, self.saved.1.values().cloned().collect());
+        self.lanes = Lanes::resume(self.tuning, self.saved.read());
+        self.check_live();
+    }
+
+    /// The dead letters that wait for somebody to decide.
+    pub(super) fn dead(&self) -> BTreeSet<Position> {
+        self.lanes.dead_letters_waiting().collect()
+    }
+
+    pub(super) fn redrive(&mut self, position: Position) -> bool {
+        self.save_all();
+        let letter = self.saved.letters.get(&position).cloned().unwrap();
+        assert_eq!((letter.position, letter.state), (position, LetterState::Waiting));
+        let was_waiting = self.lanes.redrive(letter, self.now);
+        self.save_all();
+        was_waiting
+    }
+
+    pub(super) fn discard(&mut self, position: Position) -> bool {
+        self.save_all();
+        self.discarded.insert(position);
+        let letter = self.saved.letters.get(&position).cloned().unwrap();
+        let was_waiting = self.lanes.discard(letter, self.now);
+        self.save_all();
+        was_waiting
     }
 }

@@ -1,17 +1,18 @@
-//! Learns from answers: acknowledges, retries, sets aside, gives up, and holds back a broken endpoint.
+//! Learns from answers: acknowledges, retries, sets aside, and gives up.
+
+use std::borrow::Cow;
 
 use kit::{Position, Timestamp};
 
-use super::{AT_ONCE, Aside, Class, DeadLetter, DeliveryId, HeldBack, Lane, LaneState, Lanes};
+use super::{
+    DeadLetter, DeliveryId, Fate, Lane, Lanes, LetterState, OnExhausted,
+    state::{Aside, Class, Flight, LaneState},
+};
 use crate::verdict::{Fault, Outcome, Verdict};
 
 /// The longest that an endpoint may ask us to wait, in seconds.
 const RETRY_AFTER_S_MAX: u32 = 3_600;
-/// The longest that a lane waits because it was on its way when the endpoint broke.
-const SUSPICION_MS_MAX: u64 = 5_000;
-
 /// After how many of these a lane is set aside when much is waiting.
-const SUSPICIONS_UNTIL_ASIDE: u32 = 3;
 const POSTPONEMENTS_UNTIL_ASIDE: u32 = 10;
 /// The longest that a lane waits because there was no room for its event, unless the endpoint asks for a longer time.
 const POSTPONE_MS_MAX: u64 = 2_000;
@@ -31,9 +32,12 @@ impl Lanes {
         if !matches!(verdict, Verdict::EndpointAtFault(_)) {
             self.release(now);
         }
+        self.learn(id, &flight, &verdict);
+        let (events, verdict) = self.without_lost(&flight.events, verdict);
+        self.note_attempts(&events, &verdict, now);
         match verdict {
             Verdict::Answered(outcomes) => {
-                for ((position, lane), outcome) in flight.events.iter().zip(outcomes) {
+                for ((position, lane), outcome) in events.iter().zip(outcomes) {
                     match outcome {
                         Outcome::Acknowledged => self.acknowledge(lane, *position),
                         Outcome::Later(fault) => self.postpone(lane, &fault, now, jitter),
@@ -47,7 +51,7 @@ impl Lanes {
                     }
                 }
             }
-            Verdict::Failed(fault) => match &*flight.events {
+            Verdict::Failed(fault) => match &*events {
                 [(position, lane)] => {
                     if let Some(state) = self.lanes.get_mut(lane) {
                         state.is_alone = true;
@@ -59,46 +63,82 @@ impl Lanes {
                     self.part(events, now, &mut || jitter(first_ms).max(asked_ms(&fault)));
                 }
             },
-            Verdict::Unreadable(_) => self.part(&flight.events, now, &mut || 0),
-            Verdict::Busy(fault) => flight.events.iter().for_each(|(_, lane)| self.postpone(lane, &fault, now, jitter)),
+            Verdict::Unreadable(_) => self.part(&events, now, &mut || 0),
+            Verdict::Busy(fault) => events.iter().for_each(|(_, lane)| self.postpone(lane, &fault, now, jitter)),
             Verdict::EndpointAtFault(fault) => {
-                self.suspect(&flight.events, now, jitter);
+                self.suspect(events.iter().map(|(_, lane)| lane), now, jitter);
                 self.hold_back(id, fault, now, jitter);
             }
         }
         // Whatever the answer forgot to mention is still to be delivered.
         for (_, lane) in &flight.events {
-            self.list(lane);
+            self.list_family(lane);
         }
     }
 
-    /// The endpoint has just shown that it is there: a hold ends, and whatever waits for its next attempt goes now.
-    pub fn nudge(&mut self, now: Timestamp) {
-        self.held_back = None;
-        let later = [Class::Fresh, Class::Alone, Class::Proven].map(|class| {
-            let later = self.waiting.of(class).iter().rev().take_while(|due| due.at > now);
-            later.map(|due| due.lane.clone()).collect::<Vec<_>>()
-        });
-        for lane in later.into_iter().flatten() {
-            if let Some(state) = self.lanes.get_mut(&lane) {
-                state.next_at = now;
+    /// Whether the sink struggles: it has no room, or it fails on events that nothing is held against.
+    fn learn(&mut self, id: DeliveryId, flight: &Flight, verdict: &Verdict) {
+        let is_struggling = match verdict {
+            Verdict::Busy(_) => true,
+            Verdict::Failed(_) => flight.class == Class::Fresh,
+            Verdict::Answered(outcomes) => outcomes.iter().any(|outcome| matches!(outcome, Outcome::Later(_))),
+            Verdict::Unreadable(_) | Verdict::EndpointAtFault(_) => false,
+        };
+        if is_struggling {
+            self.concurrency.struggles(id, DeliveryId(self.delivery_last));
+        } else if matches!(verdict, Verdict::Answered(_)) {
+            self.concurrency.went_well();
+        }
+    }
+
+    /// Without the events that the log has lost meanwhile: whatever was answered, they have their fate.
+    fn without_lost<'a>(&mut self, events: &'a [(Position, Lane)], verdict: Verdict) -> (Cow<'a, [(Position, Lane)]>, Verdict) {
+        if self.lost_in_flight.is_empty() {
+            return (Cow::Borrowed(events), verdict);
+        }
+        let is_lost: Vec<_> = events.iter().map(|(position, lane)| self.land_lost(lane, *position)).collect();
+        let mut left = is_lost.iter();
+        let events = events.iter().filter(|_| left.next() == Some(&false)).cloned().collect();
+        let verdict = match verdict {
+            Verdict::Answered(outcomes) => {
+                let mut left = is_lost.iter();
+                Verdict::Answered(outcomes.into_iter().filter(|_| left.next() == Some(&false)).collect())
             }
-            self.list(&lane);
+            Verdict::Unreadable(_) | Verdict::Busy(_) | Verdict::Failed(_) | Verdict::EndpointAtFault(_) => verdict,
+        };
+        (Cow::Owned(events), verdict)
+    }
+
+    /// Keeps in mind how each event was tried in vain.
+    fn note_attempts(&mut self, events: &[(Position, Lane)], verdict: &Verdict, now: Timestamp) {
+        for (index, (_, lane)) in events.iter().enumerate() {
+            if let (Some(fault), Some(state)) = (verdict.fault_of(index), self.lanes.get_mut(lane)) {
+                state.history.get_or_insert_default().note(fault, now);
+            }
         }
     }
 
     fn acknowledge(&mut self, lane: &Lane, position: Position) {
         self.acknowledged += 1;
+        if lane.is_apart() {
+            self.forget_letter(lane, position);
+        }
+        self.settle(lane, position, Fate::Delivered);
+    }
+
+    /// The event is done with, one way or the other; its lane goes on.
+    pub(super) fn settle(&mut self, lane: &Lane, position: Position, fate: Fate) {
         let Some(state) = self.lanes.get_mut(lane) else { return };
         let Some(index) = state.queue.iter().position(|(queued, _)| *queued == position) else { return };
         state.queue.remove(index);
         state.forgive();
         let is_done = state.aside.is_none() && state.queue.is_empty();
-        if let Some(aside) = &mut state.aside {
-            aside.first = position.next();
-            self.dirty_rows.insert(lane.clone());
+        self.move_first(lane, position.next());
+        if self.close(position) {
+            self.ledger.enter(position, fate);
+        } else {
+            self.change(lane, position, Fate::Deferred, fate);
         }
-        self.close(position);
         self.unlist(lane);
         if is_done {
             self.lanes.remove(lane);
@@ -109,16 +149,15 @@ impl Lanes {
 
     fn retry(&mut self, lane: &Lane, position: Position, fault: &Fault, now: Timestamp, jitter: Jitter<'_>) {
         let (acknowledged, tuning) = (self.acknowledged, self.tuning);
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        if !state.queue.iter().any(|(queued, _)| *queued == position) {
-            return;
-        }
+        let Some(state) = self.lanes.get_mut(lane).filter(|state| state.holds(position)) else { return };
         if state.failures == 0 {
             state.acknowledged_before = acknowledged;
         }
         state.failures = state.failures.saturating_add(1);
+        let since = state.history.as_ref().and_then(|history| history.since).unwrap_or(now);
+        let is_old = tuning.failing_ms_max.is_some_and(|failing_ms_max| now >= since.plus_ms(failing_ms_max));
         // While nothing at all is taken it is not the event's fault: an outage, however long, gives up nothing.
-        if state.failures >= tuning.failures_max && acknowledged > state.acknowledged_before {
+        if (state.failures >= tuning.failures_max || is_old) && acknowledged > state.acknowledged_before {
             return self.give_up(lane, position, fault, now);
         }
         state.is_proven = true;
@@ -126,9 +165,9 @@ impl Lanes {
         state.next_at = now.plus_ms(backoff_ms.max(asked_ms(fault)));
         let (failures, is_aside) = (state.failures, state.aside.is_some());
         if is_aside {
-            self.dirty_rows.insert(lane.clone());
+            self.unsaved(lane);
             self.list(lane);
-        } else if failures >= tuning.failures_until_aside || self.is_crowded() {
+        } else if !lane.is_apart() && (failures >= tuning.failures_until_aside || self.is_crowded()) {
             self.set_aside(lane);
         } else {
             self.list(lane);
@@ -140,7 +179,7 @@ impl Lanes {
         self.open.len() > self.tuning.window_events_max / 2 || self.open_bytes > self.tuning.window_bytes_max / 2
     }
 
-    fn yield_room(&mut self, lane: &Lane, is_hopeless: impl FnOnce(&LaneState) -> bool) {
+    pub(super) fn yield_room(&mut self, lane: &Lane, is_hopeless: impl FnOnce(&LaneState) -> bool) {
         if self.is_crowded() && self.lanes.get(lane).is_some_and(is_hopeless) {
             self.set_aside(lane);
         } else {
@@ -148,44 +187,49 @@ impl Lanes {
         }
     }
 
-    /// Makes the event a dead letter; its lane waits behind it.
+    /// Makes the event a dead letter. Its lane waits behind it, or goes on.
     fn give_up(&mut self, lane: &Lane, position: Position, fault: &Fault, now: Timestamp) {
-        let Some(state) = self.lanes.get_mut(lane) else { return };
-        if !state.queue.iter().any(|(queued, _)| *queued == position) {
-            return;
+        let Some(state) = self.lanes.get_mut(lane).filter(|state| state.holds(position)) else { return };
+        let history = state.history.take().map(|history| *history).unwrap_or_default();
+        let (status, reason) = (fault.status, fault.reason.to_string());
+        let (attempts, state) = (history.tries, LetterState::Waiting);
+        self.keep_letter(DeadLetter { position, lane: lane.whole(), status, reason, attempts, given_up_at: now, state, history });
+        if lane.is_apart() || self.tuning.on_exhausted == OnExhausted::Continue {
+            return self.settle(lane, position, Fate::DeadLettered);
         }
-        let attempts = state.failures;
         self.set_aside(lane);
+        self.move_first(lane, position);
         if let Some(aside) = self.lanes.get_mut(lane).and_then(|state| state.aside.as_mut()) {
-            (aside.first, aside.is_parked) = (position, true);
+            aside.is_parked = true;
         }
         self.unlist(lane);
         self.parked.insert(position, lane.clone());
-        let (status, reason) = (fault.status, fault.reason.clone());
-        let letter = DeadLetter { position, lane: lane.clone(), status, reason, attempts, given_up_at: now };
-        self.dirty_dead_letters.insert(position, Some(letter));
-        self.dirty_rows.insert(lane.clone());
+        self.change(lane, position, Fate::Deferred, Fate::DeadLettered);
     }
 
     /// From now on a row stands for all events of `lane`; only the next one is kept in mind.
     pub(super) fn set_aside(&mut self, lane: &Lane) {
-        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let Some(state) = self.lanes.get_mut(lane).filter(|_| !lane.is_apart()) else { return };
         if state.aside.is_none() {
             let Some((first, _)) = state.queue.front().copied() else { return };
             state.aside = Some(Aside { first, is_parked: false });
-            self.set_aside += 1;
             let covered: Vec<_> = state.queue.iter().map(|(position, _)| *position).collect();
             state.queue.truncate(state.in_flight.max(1));
-            covered.into_iter().for_each(|position| self.close(position));
+            self.firsts.insert((first, lane.clone()));
+            for position in covered {
+                self.close(position);
+                self.ledger.enter(position, Fate::Deferred);
+            }
         }
-        self.dirty_rows.insert(lane.clone());
+        self.unsaved(lane);
         self.list(lane);
     }
 
-    fn close(&mut self, position: Position) {
-        if let Some(weight) = self.open.remove(&position) {
-            self.open_bytes -= weight;
-        }
+    /// Answers whether it was open.
+    pub(super) fn close(&mut self, position: Position) -> bool {
+        let weight = self.open.remove(&position);
+        self.open_bytes -= weight.unwrap_or(0);
+        weight.is_some()
     }
 
     /// A batch failed as a whole: each of its events goes alone, so that the one at fault is found and the others are not held up.
@@ -209,54 +253,13 @@ impl Lanes {
         }
         self.yield_room(lane, |state| state.postponements >= POSTPONEMENTS_UNTIL_ASIDE);
     }
-
-    /// The endpoint broke while these were on their way. If one of them broke it, the others must get past it: each goes alone, and
-    /// the oftener it was there the later.
-    fn suspect(&mut self, events: &[(Position, Lane)], now: Timestamp, jitter: Jitter<'_>) {
-        for (_, lane) in events {
-            if let Some(state) = self.lanes.get_mut(lane) {
-                state.is_alone = true;
-                state.suspicions = state.suspicions.saturating_add(1);
-                state.next_at = now.plus_ms(jitter(backoff_ms(self.tuning.backoff_ms, state.suspicions, SUSPICION_MS_MAX)));
-            }
-            self.yield_room(lane, |state| state.suspicions >= SUSPICIONS_UNTIL_ASIDE);
-        }
-    }
-
-    fn hold_back(&mut self, id: DeliveryId, fault: Fault, now: Timestamp, jitter: Jitter<'_>) {
-        let failures = match &self.held_back {
-            // What was in flight beside the probe says nothing new.
-            Some(held_back) if held_back.probe != Some(id) => return,
-            Some(held_back) => held_back.failures.saturating_add(1),
-            None => 1,
-        };
-        let delay_ms = backoff_ms(self.tuning.backoff_ms, failures, self.tuning.probe_ms_max);
-        // Half of it is certain: a broken endpoint is not hammered by chance.
-        let delay_ms = (delay_ms / 2 + jitter(delay_ms / 2)).max(asked_ms(&fault));
-        self.held_back = Some(HeldBack { failures, next_at: now.plus_ms(delay_ms), fault, probe: None });
-    }
-
-    fn release(&mut self, now: Timestamp) {
-        if self.held_back.take().is_none() {
-            return;
-        }
-        // Lanes that were merely there when it broke need not wait for their own time.
-        let merely_there = self.waiting.alone.iter().filter(|due| due.at > now).map(|due| due.lane.clone());
-        let merely_there: Vec<_> = merely_there.filter(|lane| self.lanes.get(lane).is_some_and(|state| state.suspicions == 1)).collect();
-        for lane in merely_there {
-            if let Some(state) = self.lanes.get_mut(&lane) {
-                state.next_at = AT_ONCE;
-            }
-            self.list(&lane);
-        }
-    }
 }
 
-fn backoff_ms(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
+pub(super) fn backoff_ms(first_ms: u64, failures: u32, max_ms: u64) -> u64 {
     let doublings = failures.saturating_sub(1).min(32);
     first_ms.saturating_mul(1 << doublings).min(max_ms)
 }
 
-fn asked_ms(fault: &Fault) -> u64 {
+pub(super) fn asked_ms(fault: &Fault) -> u64 {
     u64::from(fault.retry_after_s.unwrap_or(0).min(RETRY_AFTER_S_MAX)) * 1_000
 }

@@ -9,34 +9,42 @@ use std::{
 };
 
 use kit::{
-    BoxFuture, Envelope, Environment, Lifecycle, Recorded,
+    BoxFuture, Envelope, Environment, Lifecycle, Position, Recorded,
     ids::Ids,
     transport::{ItemAnswer, Sink, SinkError},
 };
 
 use super::{DEADLINE, TYPE, environment, event, settings};
-use crate::{Broker, dispatcher::State, subscriptions::RegisterError};
+use crate::{
+    Broker,
+    dispatcher::{Decision, State},
+    filters::Selection,
+    lanes::DeadLetter,
+    subscriptions::RegisterError,
+};
 
 /// How a subscriber behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Temper {
+pub(super) enum Temper {
     Fine,
     /// Fails in every way there is, now and then.
     Moody,
     /// Fails on one lane, by this status.
     Hates(&'static str, u16),
+    /// Fails on everything, by this status.
+    HatesAll(u16),
 }
 
 /// A subscriber with an inbox: it checks that each lane's events come in sequence.
-struct Subscriber {
-    temper: Mutex<Temper>,
+pub(super) struct Subscriber {
+    pub(super) temper: Mutex<Temper>,
     ids: Ids,
     applied: Mutex<BTreeMap<String, i64>>,
-    deliveries: Mutex<usize>,
+    pub(super) deliveries: Mutex<usize>,
 }
 
 impl Subscriber {
-    fn new(temper: Temper, seed: u64) -> Arc<Self> {
+    pub(super) fn new(temper: Temper, seed: u64) -> Arc<Self> {
         Arc::new(Self { temper: Mutex::new(temper), ids: Ids::seeded(seed), applied: Mutex::default(), deliveries: Mutex::default() })
     }
 
@@ -52,11 +60,16 @@ impl Subscriber {
         *count = sequence.max(*count);
     }
 
-    fn total(&self) -> i64 {
+    pub(super) fn total(&self) -> i64 {
         self.applied.lock().unwrap().values().sum()
     }
 
-    async fn until(&self, total: i64) {
+    /// The lanes of which something was applied.
+    pub(super) fn lanes(&self) -> Vec<String> {
+        self.applied.lock().unwrap().keys().cloned().collect()
+    }
+
+    pub(super) async fn until(&self, total: i64) {
         let all = async {
             while self.total() < total {
                 let_time_pass(Duration::from_millis(5)).await;
@@ -83,6 +96,7 @@ impl Sink for Subscriber {
                         if one.event.lane() == lane { answers.push(answer(index, status)) } else { self.apply(&one.event) }
                     }
                 }
+                Temper::HatesAll(status) => answers.extend((0..events.len()).map(|index| answer(index, status))),
                 Temper::Moody => {
                     let_time_pass(Duration::from_millis(self.ids.up_to(20))).await;
                     match self.ids.up_to(29) {
@@ -108,17 +122,17 @@ impl Sink for Subscriber {
 }
 
 /// One life of a broker; dropping its runtime is `kill -9`.
-fn live<T>(life: impl Future<Output = T>) -> T {
+pub(super) fn live<T>(life: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     runtime.block_on(life)
 }
 
-async fn start(folder: &Path, environment: &Environment) -> (Broker, Lifecycle) {
+pub(super) async fn start(folder: &Path, environment: &Environment) -> (Broker, Lifecycle) {
     let lifecycle = Lifecycle::new();
     (Broker::start(folder, settings(), environment, &lifecycle).await.unwrap(), lifecycle)
 }
 
-fn numbered(lane: &str, sequence: i64) -> Envelope {
+pub(super) fn numbered(lane: &str, sequence: i64) -> Envelope {
     Envelope { sequence: Some(sequence), ..event("/tester", &format!("{lane}-{sequence}"), lane) }
 }
 
@@ -145,8 +159,14 @@ fn after_any_crashes_every_acknowledged_event_arrives_in_sequence() {
                     let_time_pass(Duration::from_millis(dice.up_to(50))).await;
                 }
                 let_time_pass(Duration::from_millis(dice.up_to(3_000))).await;
+                let audited = broker.audit("tester").await.unwrap();
+                assert!(audited.delivered <= subscriber.total());
                 if life == 7 {
-                    subscriber.until(counts.values().sum()).await;
+                    let total = counts.values().sum();
+                    subscriber.until(total).await;
+                    wait_until(|| broker.subscription("tester").unwrap().status.counts.pending == 0).await;
+                    let counts = broker.audit("tester").await.unwrap();
+                    assert_eq!((counts.delivered, counts.total()), (total, total));
                 } else if dice.up_to(2) == 0 {
                     assert!(lifecycle.stop(DEADLINE).await);
                 }
@@ -170,7 +190,7 @@ fn one_lane_that_fails_does_not_hold_up_the_others_and_catches_up_in_sequence() 
         assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
         let_time_pass(Duration::from_secs(120)).await;
         let status = broker.subscription("tester").unwrap().status;
-        assert_eq!((status.state, status.lanes_set_aside, status.lag_events, status.dead_letters), (State::Running, 1, 0, 0));
+        assert_eq!((status.state, status.lanes_set_aside, status.lag_events, status.dead_letters), (State::Active, 1, 500, 0));
         assert_eq!(status.last_error.and_then(|error| error.status), Some(500));
         assert!(lifecycle.stop(DEADLINE).await);
     });
@@ -205,7 +225,7 @@ fn what_was_saved_at_a_stop_is_not_delivered_again() {
         let_time_pass(Duration::from_secs(10)).await;
         assert_eq!(*subscriber.deliveries.lock().unwrap(), deliveries);
         let status = broker.subscription("tester").unwrap().status;
-        assert_eq!((status.lag_events, status.state), (0, State::Running));
+        assert_eq!((status.lag_events, status.state), (0, State::Active));
     });
 }
 
@@ -226,13 +246,14 @@ fn a_poisonous_event_becomes_a_dead_letter_and_its_lane_waits_behind_it_also_aft
         broker.attach("tester", [TYPE], 1, subscriber.clone()).await.unwrap();
         let_time_pass(Duration::from_secs(200)).await;
         assert_eq!(subscriber.total(), 20, "it waits for somebody to decide");
-        let letters = broker.shared.subscriptions.dead_letters("tester").await.unwrap();
+        let letters = dead_letters(&broker).await;
         assert_eq!(letters.iter().map(|one| (one.lane.as_str(), one.status, one.attempts)).collect::<Vec<_>>(), [("bad", Some(422), 1)]);
-        assert!(!broker.shared.subscriptions.redrive("tester", letters[0].position.next()).await);
-        assert!(broker.shared.subscriptions.redrive("tester", letters[0].position).await);
+        let redrive = async |position| broker.shared.subscriptions.decide("tester", Decision::Redrive, vec![position]).await;
+        assert_eq!(redrive(letters[0].position.next()).await, Ok(0));
+        assert_eq!(redrive(letters[0].position).await, Ok(1));
         subscriber.until(40).await;
         let_time_pass(Duration::from_secs(5)).await;
-        assert_eq!(broker.shared.subscriptions.dead_letters("tester").await.unwrap(), []);
+        assert_eq!(dead_letters(&broker).await, []);
         assert_eq!(broker.subscription("tester").unwrap().status.lanes_set_aside, 0);
     });
 }
@@ -248,7 +269,7 @@ fn a_registration_survives_and_its_revision_only_rises() {
         subscriber.until(1).await;
         assert_eq!(broker.attach("tester", [TYPE], 2, subscriber.clone()).await.unwrap().wanted.revision, 2);
         let lower = broker.attach("tester", [more], 1, subscriber.clone()).await.unwrap();
-        assert_eq!((lower.wanted.revision, lower.wanted.types), (2, BTreeSet::from([TYPE.to_owned()])));
+        assert_eq!((lower.wanted.revision, lower.wanted.selection), (2, Selection::of_types([TYPE])));
         let taken = broker.attach("tester", [more], 2, subscriber.clone()).await;
         assert!(matches!(taken, Err(RegisterError::RevisionTaken { revision: 2, .. })));
         broker.attach("tester", [TYPE, more], 3, subscriber.clone()).await.unwrap();
@@ -289,7 +310,23 @@ async fn many_publishers_and_a_subscriber_work_beside_one_another_on_real_thread
     assert_eq!(lifecycle.failure(), None);
 }
 
+/// All dead letters of the subscription `tester`, also those that were discarded.
+pub(super) async fn dead_letters(broker: &Broker) -> Vec<DeadLetter> {
+    let (letters, _) = broker.shared.subscriptions.letters("tester", (Position::START, 1_000), |_| true).await.unwrap();
+    letters.into_iter().map(|letter| letter.letter).collect()
+}
+
+/// Waits until `is_so`, in simulated time.
+pub(super) async fn wait_until(is_so: impl Fn() -> bool) {
+    let all = async {
+        while !is_so() {
+            let_time_pass(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(3_600), all).await.expect("it becomes so");
+}
+
 /// Simulated time, or the pace of a sink.
-async fn let_time_pass(duration: std::time::Duration) {
+pub(super) async fn let_time_pass(duration: std::time::Duration) {
     tokio::time::sleep(duration).await;
 }

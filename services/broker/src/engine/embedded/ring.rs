@@ -35,6 +35,15 @@ impl Ring {
         }
     }
 
+    /// Forgets the events up to `up_to`.
+    pub(super) fn trim(&mut self, up_to: Position) {
+        while let Some((oldest, weight)) = self.events.pop_front_if(|(oldest, _)| oldest.position <= up_to) {
+            self.bytes -= weight;
+            self.after = oldest.position;
+        }
+        self.after = self.after.max(up_to);
+    }
+
     /// The events after `after` up to `last`, within both limits but at least one; none when they are not all here any more.
     pub(super) fn read(&self, after: Position, last: Position, limit: usize, bytes_max: usize) -> Option<Vec<Recorded>> {
         if after < self.after {

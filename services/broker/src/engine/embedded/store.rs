@@ -1,11 +1,13 @@
-//! All SQL of the log: events and state.
+//! All SQL of the log: the schema, transactions, and what was trimmed.
 
-use std::sync::Arc;
+use kit::{Position, Timestamp, store::StoreError};
+use rusqlite::{Connection, ErrorCode, params};
 
-use kit::{Envelope, Position, Recorded, Timestamp, store::StoreError};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+/// Events.
+pub(super) mod events;
 
-use crate::engine::{Bounds, StateEntry, weigh};
+/// State and leases.
+pub(super) mod state;
 
 /// Stored; append-only.
 pub(super) const MIGRATIONS: &[&str] = &[
@@ -25,10 +27,75 @@ pub(super) const MIGRATIONS: &[&str] = &[
        version bigint not null,
        value text not null
      );",
+    // A log that can be trimmed, measured, searched by time, read by owner, and trusted. `recorded_ms` never falls, so that both it and
+    // `total` (the bytes of all events so far) can be searched like an index; `checksum` is over what is stored; `other_subject` is
+    // there where the subject is not the lane. `event` comes last, since a long one goes to pages of its own. The table is written
+    // anew because each of its rows is. `trimmed` is the last event that is gone; events up to `unsealed` have no checksum yet, which
+    // `seal_old` mends.
+    "alter table events rename to old_events;
+     create table events (
+       position integer primary key,
+       recorded_ms bigint not null,
+       total bigint not null,
+       checksum bigint not null,
+       source text not null,
+       id text not null,
+       lane text not null,
+       other_subject text,
+       owner text,
+       event text not null,
+       constraint events_once unique (source, id)
+     );
+     insert into events (position, recorded_ms, total, checksum, source, id, lane, other_subject, owner, event)
+     select position, max(recorded_ms) over (order by position), 0, 0, source, id, lane,
+       case subject when lane then null else coalesce(subject, '') end, owner, event
+     from (
+       select position, recorded_ms, source, id, event, json_extract(event, '$.subject') as subject,
+         json_extract(event, '$.owner') as owner,
+         case json_type(event, '$.partitionkey') when 'text' then json_extract(event, '$.partitionkey') else lane end as lane
+       from old_events
+     )
+     order by position;
+     drop table old_events;
+     create index events_by_lane on events (lane, position);
+     create index events_by_other_subject on events (other_subject, position) where other_subject is not null;
+     create index events_by_owner on events (owner, position) where owner is not null;
+     create table trimmed (
+       position bigint not null,
+       recorded_ms bigint not null,
+       total bigint not null,
+       unsealed bigint not null
+     );
+     insert into trimmed (position, recorded_ms, total, unsealed)
+     select coalesce(min(position) - 1, 0), 0, 0, coalesce(max(position), 0) from events;
+     create table leases (
+       name text primary key,
+       holder text not null,
+       token bigint not null,
+       until_ms bigint not null
+     );",
 ];
 
+/// A place in the log, with what has been counted up to it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) position: Position,
+    /// When the event there was appended.
+    pub(super) recorded_ms: i64,
+    /// The bytes of all events up to it, since the first one.
+    pub(super) total: i64,
+}
+
+impl Mark {
+    /// When the event there was appended.
+    pub(super) fn recorded_at(&self) -> Timestamp {
+        Timestamp::from_ms(self.recorded_ms)
+    }
+}
+
 pub(super) fn commit(db: &Connection) -> Result<(), StoreError> {
-    Ok(db.execute_batch("commit")?)
+    db.prepare_cached("commit")?.execute([])?;
+    Ok(())
 }
 
 /// Takes back what was not committed. An error here changes nothing: without a commit nothing is kept.
@@ -36,131 +103,46 @@ pub(super) fn roll_back(db: &Connection) {
     let _ = db.execute_batch("rollback");
 }
 
-/// Writes an event, unless (`source`, `id`) is there; answers whether it was written.
-pub(super) fn insert(db: &Connection, position: Position, event: &Envelope, json: &str, now: Timestamp) -> Result<bool, StoreError> {
-    let mut statement = db.prepare_cached(
-        "insert into events (position, source, id, lane, recorded_ms, event)
-         values ($1, $2, $3, $4, $5, $6)
-         on conflict (source, id) do nothing",
-    )?;
-    let rows = statement.execute(params![position.0, event.source, event.id.as_str(), event.lane(), now.as_ms(), json])?;
-    Ok(rows == 1)
+/// Whether there was no room for a write. Nothing is broken: the same may succeed later.
+pub(super) fn is_disk_full(error: &StoreError) -> bool {
+    matches!(error, StoreError::Sqlite(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
 }
 
-/// Where the event (`source`, `id`) stands, and its text.
-pub(super) fn find(db: &Connection, event: &Envelope) -> Result<Option<(Position, String)>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "select position, event
-         from events
-         where source = $1 and id = $2",
-    )?;
-    let found = statement.query_row(params![event.source, event.id.as_str()], |row| Ok((Position(row.get(0)?), row.get(1)?))).optional()?;
-    Ok(found)
+/// Deletes need not be written twice: unlike a service's store, the log holds no personal data that must vanish from the file at once.
+pub(super) fn forget_fast(db: &Connection) -> Result<(), StoreError> {
+    Ok(db.execute_batch("pragma secure_delete = fast")?)
 }
 
-pub(super) fn bounds(db: &Connection) -> Result<Bounds, StoreError> {
-    let mut statement =
-        db.prepare_cached("select (select coalesce(min(position), 0) from events), (select coalesce(max(position), 0) from events)")?;
-    Ok(statement.query_row([], |row| Ok(Bounds { first: Position(row.get(0)?), last: Position(row.get(1)?) }))?)
+/// How many pages of the file are free to be used again.
+pub(super) fn free_pages(db: &Connection) -> Result<i64, StoreError> {
+    Ok(db.prepare_cached("pragma freelist_count")?.query_row([], |row| row.get(0))?)
 }
 
-pub(super) fn read(db: &Connection, after: Position, last: Position, limit: usize, bytes_max: usize) -> Result<Vec<Recorded>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "select position, event
-         from events
-         where position > $1 and position <= $2
-         order by position
-         limit $3",
-    )?;
-    collect(statement.query(params![after.0, last.0, to_limit(limit)])?, bytes_max)
+/// The last event that is gone.
+pub(super) fn trimmed(db: &Connection) -> Result<Mark, StoreError> {
+    let mut statement = db.prepare_cached("select position, recorded_ms, total from trimmed")?;
+    Ok(statement.query_row([], mark)?)
 }
 
-pub(super) fn read_lane(
-    db: &Connection,
-    lane: &str,
-    after: Position,
-    last: Position,
-    limit: usize,
-    bytes_max: usize,
-) -> Result<Vec<Recorded>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "select position, event
-         from events
-         where lane = $1 and position > $2 and position <= $3
-         order by position
-         limit $4",
-    )?;
-    collect(statement.query(params![lane, after.0, last.0, to_limit(limit)])?, bytes_max)
-}
-
-pub(super) fn state_get(db: &Connection, key: &str) -> Result<Option<StateEntry>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "select key, version, value
-         from state
-         where key = $1",
-    )?;
-    Ok(statement.query_row([key], state_entry).optional()?)
-}
-
-pub(super) fn state_list(db: &Connection, prefix: &str) -> Result<Vec<StateEntry>, StoreError> {
-    let mut statement = db.prepare_cached(
-        "select key, version, value
-         from state
-         where key >= $1 and key < $2
-         order by key",
-    )?;
-    let end = format!("{prefix}\u{10ffff}");
-    let entries = statement.query_map([prefix, &end], state_entry)?.collect::<Result<_, _>>()?;
-    Ok(entries)
-}
-
-/// The version of `key` now; zero when it is not there.
-pub(super) fn state_version(db: &Connection, key: &str) -> Result<i64, StoreError> {
-    let mut statement = db.prepare_cached("select version from state where key = $1")?;
-    Ok(statement.query_row([key], |row| row.get(0)).optional()?.unwrap_or(0))
-}
-
-pub(super) fn state_write(db: &Connection, key: &str, version: i64, value: Option<&str>) -> Result<(), StoreError> {
-    match value {
-        Some(value) => {
-            let mut statement = db.prepare_cached(
-                "insert into state (key, version, value)
-                 values ($1, $2, $3)
-                 on conflict (key) do update
-                 set version = excluded.version, value = excluded.value",
-            )?;
-            statement.execute(params![key, version, value])?;
+/// Checks that nothing is left of what is gone: a reader that begins where the log is said to begin would leave it out.
+pub(super) fn check_trimmed(db: &Connection, trimmed: Mark) -> Result<(), StoreError> {
+    let left = events::first_after(db, Position::START)?.filter(|left| left.position <= trimmed.position);
+    match left {
+        Some(left) => {
+            let reason = format!("event {} is there", left.position);
+            Err(StoreError::BadRow { table: "trimmed", id: trimmed.position.to_string(), column: "position", reason })
         }
-        None => {
-            db.prepare_cached("delete from state where key = $1")?.execute([key])?;
-        }
+        None => Ok(()),
     }
+}
+
+/// Says that everything up to `mark` is gone.
+pub(super) fn set_trimmed(db: &Connection, mark: Mark) -> Result<(), StoreError> {
+    let mut statement = db.prepare_cached("update trimmed set position = $1, recorded_ms = $2, total = $3")?;
+    statement.execute(params![mark.position.0, mark.recorded_ms, mark.total])?;
     Ok(())
 }
 
-fn collect(mut rows: rusqlite::Rows<'_>, bytes_max: usize) -> Result<Vec<Recorded>, StoreError> {
-    let (mut found, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = rows.next()? {
-        let position = Position(row.get(0)?);
-        let event: Envelope = serde_json::from_str(row.get_ref(1)?.as_str().unwrap_or_default()).map_err(|error| StoreError::BadRow {
-            table: "events",
-            id: position.to_string(),
-            column: "event",
-            reason: error.to_string(),
-        })?;
-        bytes += weigh(&event);
-        if bytes > bytes_max && !found.is_empty() {
-            break;
-        }
-        found.push(Recorded { position, event: Arc::new(event) });
-    }
-    Ok(found)
-}
-
-fn state_entry(row: &Row<'_>) -> rusqlite::Result<StateEntry> {
-    Ok(StateEntry { key: row.get(0)?, version: row.get(1)?, value: row.get(2)? })
-}
-
-fn to_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
+fn mark(row: &rusqlite::Row<'_>) -> rusqlite::Result<Mark> {
+    Ok(Mark { position: Position(row.get(0)?), recorded_ms: row.get(1)?, total: row.get(2)? })
 }

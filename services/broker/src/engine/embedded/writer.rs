@@ -3,90 +3,85 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kit::{
-    Clock, Envelope, Lifecycle, Position, Recorded,
+    Clock, Lifecycle,
     environment::Disk,
     store::{Checkpoints, Store, StoreError},
 };
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
-use super::{Ring, store};
-use crate::engine::{AppendError, Appended, EngineError, Refusal, StatePut, tail::TailSender};
+use super::{
+    View,
+    reserve::Reserve,
+    store::{self, Mark},
+};
+use crate::engine::{AppendError, EngineError, tail::TailSender};
+
+/// What the writer is asked to do, and does within a transaction.
+mod work;
+
+use work::Written;
+pub(super) use work::{Done, Work};
 
 /// How many rows one transaction writes, about.
 const ROWS_MAX: usize = 1_000;
+/// How many free pages in the file are room enough to append, although the disk is full.
+const FREE_PAGES_MIN: i64 = 4_096;
 
-/// An event on its way to the file.
-pub(super) struct Row {
-    pub(super) event: Arc<Envelope>,
-    pub(super) json: String,
-    pub(super) weight: usize,
+/// Something to do, and who waits for it.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) reply: oneshot::Sender<Result<Done, Undone>>,
 }
 
-pub(super) struct Append {
-    pub(super) rows: Vec<Row>,
-    pub(super) reply: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+/// Why something was not done.
+#[derive(Debug, Clone)]
+pub(super) enum Undone {
+    /// There was no room.
+    DiskFull,
+    /// It broke, and nothing else did.
+    Failed(String),
 }
 
-pub(super) struct Put {
-    pub(super) puts: Vec<StatePut>,
-    pub(super) reply: oneshot::Sender<Result<(), EngineError>>,
+impl From<Undone> for AppendError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::DiskFull => Self::DiskFull,
+            Undone::Failed(reason) => Self::Failed(reason),
+        }
+    }
 }
 
-pub(super) enum Job {
-    Append(Append),
-    Put(Put),
+impl From<Undone> for EngineError {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::DiskFull => Self::DiskFull,
+            Undone::Failed(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 impl Job {
-    fn rows(&self) -> usize {
-        match self {
-            Self::Append(append) => append.rows.len(),
-            Self::Put(put) => put.puts.len(),
-        }
-    }
-
     /// Tells who waits; a caller that has gone away does not mind.
-    fn answer(self, result: Option<JobResult>) {
-        match (self, result) {
-            (Self::Append(append), Some(JobResult::Append(result))) => drop(append.reply.send(result)),
-            (Self::Put(put), Some(JobResult::Put(result))) => drop(put.reply.send(result)),
-            // Each job gets the result of its own kind; without one its caller hears that the log is closed.
-            (Self::Append(_) | Self::Put(_), _) => {}
-        }
+    fn answer(self, result: Result<Done, Undone>) {
+        let _ = self.reply.send(result);
     }
-
-    fn fail(self, error: &StoreError) {
-        tracing::error!(%error, "a write to the log failed");
-        match self {
-            Self::Append(append) => drop(append.reply.send(Err(AppendError::Failed(error.to_string())))),
-            Self::Put(put) => drop(put.reply.send(Err(EngineError::Failed(error.to_string())))),
-        }
-    }
-}
-
-/// What a transaction did, to be told after its commit.
-#[derive(Default)]
-struct Written {
-    results: Vec<JobResult>,
-    news: Vec<(Recorded, usize)>,
-}
-
-enum JobResult {
-    Append(Result<Vec<Appended>, AppendError>),
-    Put(Result<(), EngineError>),
 }
 
 pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) queue: mpsc::Receiver<Job>,
-    pub(super) last: Position,
-    pub(super) ring: Arc<Mutex<Ring>>,
+    pub(super) trimmed: Mark,
+    pub(super) last: Mark,
+    /// How many events the last transaction appended.
+    pub(super) appended: usize,
+    pub(super) view: Arc<Mutex<View>>,
     pub(super) checkpoints: Checkpoints,
     pub(super) tail: TailSender,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
+    /// None where the disk is simulated.
+    pub(super) reserve: Option<Reserve>,
     pub(super) lifecycle: Lifecycle,
     pub(super) users: TaskTracker,
 }
@@ -107,14 +102,18 @@ impl Writer {
                 () = &mut ended => self.queue.try_recv().ok(),
             };
             let Some(first) = first else { return };
+            let mut rows = first.work.rows();
             let mut jobs = vec![first];
-            let mut rows = jobs.iter().map(Job::rows).sum::<usize>();
             while rows < ROWS_MAX {
                 let Ok(job) = self.queue.try_recv() else { break };
-                rows += job.rows();
+                rows += job.work.rows();
                 jobs.push(job);
             }
-            if let Err(error) = self.commit_all(jobs).await {
+            let done = match self.commit_all(jobs).await {
+                Ok(()) => self.wait_for_checkpoints().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
                 // Nobody is answered: what is not known to be durable is not acknowledged. Nothing is tried again on a broken disk.
                 self.lifecycle.fail(format!("the log cannot be written: {error}"));
                 return;
@@ -122,96 +121,112 @@ impl Writer {
         }
     }
 
-    /// Commits `jobs` together; if that fails for a reason other than the disk, one by one, so that only the culprit fails.
+    /// Commits `jobs` together. If that fails because the disk is full, all but the appends once more; for another reason that is not
+    /// the disk's, one by one, so that only the culprit fails.
     async fn commit_all(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        let jobs = if self.has_room() { jobs } else { refuse_appends(jobs) };
+        if jobs.is_empty() {
+            return Ok(());
+        }
         match self.commit(&jobs).await {
             Ok(results) => {
-                jobs.into_iter().zip(results).for_each(|(job, result)| job.answer(Some(result)));
+                jobs.into_iter().zip(results).for_each(|(job, done)| job.answer(Ok(done)));
                 Ok(())
             }
+            Err(error) if store::is_disk_full(&error) => self.commit_without_room(jobs).await,
             Err(error) if error.is_fatal() => Err(error),
-            Err(_) => {
-                for job in jobs {
-                    match self.commit(std::slice::from_ref(&job)).await {
-                        Ok(results) => job.answer(results.into_iter().next()),
-                        Err(error) if error.is_fatal() => return Err(error),
-                        Err(error) => job.fail(&error),
-                    }
-                }
-                Ok(())
-            }
+            Err(_) => self.commit_one_by_one(jobs).await,
         }
     }
 
-    async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<JobResult>, StoreError> {
+    /// Waits while the write-ahead file is too long.
+    async fn wait_for_checkpoints(&mut self) -> Result<(), StoreError> {
+        let copied = self.checkpoints.look(&self.store.connection)?;
+        if let Some(copied) = copied {
+            copied.await;
+        }
+        Ok(())
+    }
+
+    async fn commit_one_by_one(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        for job in jobs {
+            match self.commit(std::slice::from_ref(&job)).await {
+                Ok(mut results) => drop(results.pop().map(|done| job.answer(Ok(done)))),
+                Err(error) if store::is_disk_full(&error) => self.commit_without_room(vec![job]).await?,
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "a write to the log failed");
+                    job.answer(Err(Undone::Failed(error.to_string())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk is full: nothing is appended, and the room that was kept back is for everything else.
+    async fn commit_without_room(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
+        if self.reserve.as_mut().is_some_and(|reserve| reserve.give_up(self.clock.now())) {
+            tracing::error!("the disk is full: no events are taken until there is room");
+        }
+        let jobs = refuse_appends(jobs);
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        match self.commit(&jobs).await {
+            Ok(results) => jobs.into_iter().zip(results).for_each(|(job, done)| job.answer(Ok(done))),
+            Err(error) if error.is_fatal() && !store::is_disk_full(&error) => return Err(error),
+            Err(_) => jobs.into_iter().for_each(|job| job.answer(Err(Undone::DiskFull))),
+        }
+        Ok(())
+    }
+
+    /// Whether events can be taken, as far as is known.
+    fn has_room(&mut self) -> bool {
+        let Some(reserve) = &mut self.reserve else { return true };
+        if reserve.is_held() {
+            return true;
+        }
+        if reserve.take_again(self.clock.now()) {
+            tracing::warn!("there is room on the disk: events are taken again");
+            return true;
+        }
+        // What was trimmed is room in the file, if not on the disk.
+        store::free_pages(&self.store.connection).is_ok_and(|pages| pages >= FREE_PAGES_MIN)
+    }
+
+    async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Done>, StoreError> {
         self.store.begin().await?;
-        let written = self.write(jobs).inspect_err(|_| store::roll_back(&self.store.connection))?;
+        let (written, results) = self.write(jobs).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.before_commit().await;
         store::commit(&self.store.connection).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.after_commit().await;
         self.checkpoints.committed();
-        if let Some((newest, _)) = written.news.last() {
-            self.last = newest.position;
-            {
-                let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-                written.news.into_iter().for_each(|(event, weight)| ring.push(event, weight));
-            }
+        self.appended = written.news.len();
+        (self.trimmed, self.last) = (written.trimmed, written.last);
+        {
+            let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+            view.append(written.news, self.last);
+            view.trim(self.trimmed);
+        }
+        if self.appended > 0 {
             // Only now may readers see them.
-            self.tail.move_to(self.last);
+            self.tail.move_to(self.last.position);
         }
-        Ok(written.results)
+        Ok(results)
     }
 
-    fn write(&self, jobs: &[Job]) -> Result<Written, StoreError> {
+    /// Does `jobs` in a transaction, which is then open.
+    fn write(&self, jobs: &[Job]) -> Result<(Written, Vec<Done>), StoreError> {
         let db = &self.store.connection;
-        let mut written = Written::default();
-        for job in jobs {
-            let result = match job {
-                Job::Append(append) => JobResult::Append(self.append(db, &append.rows, &mut written)?),
-                Job::Put(put) => JobResult::Put(put_all(db, &put.puts)?),
-            };
-            written.results.push(result);
-        }
-        Ok(written)
-    }
-
-    fn append(&self, db: &Connection, rows: &[Row], written: &mut Written) -> Result<Result<Vec<Appended>, AppendError>, StoreError> {
-        let now = self.clock.now();
-        let mut landed = Vec::with_capacity(rows.len());
-        for row in rows {
-            let position = written.news.last().map_or(self.last, |(event, _)| event.position).next();
-            if store::insert(db, position, &row.event, &row.json, now)? {
-                written.news.push((Recorded { position, event: row.event.clone() }, row.weight));
-                landed.push(Appended { position, is_duplicate: false });
-                continue;
-            }
-            match store::find(db, &row.event)? {
-                Some((position, json)) if is_same(&json, &row.json) => landed.push(Appended { position, is_duplicate: true }),
-                _ => {
-                    let (source_name, id) = (row.event.source.clone(), row.event.id.to_string());
-                    return Ok(Err(AppendError::Refused { landed, refusal: Refusal::OtherContent { source_name, id } }));
-                }
-            }
-        }
-        Ok(Ok(landed))
+        let mut written = Written::new(self.trimmed, self.last, self.clock.now(), self.appended);
+        let results = jobs.iter().map(|job| work::perform(db, &job.work, &mut written)).collect::<Result<_, _>>()?;
+        Ok((written, results))
     }
 }
 
-/// All of `puts`, or none when a version is not what its writer believes.
-fn put_all(db: &Connection, puts: &[StatePut]) -> Result<Result<(), EngineError>, StoreError> {
-    for put in puts {
-        if store::state_version(db, &put.key)? != put.expected_version {
-            return Ok(Err(EngineError::VersionConflict { key: put.key.clone() }));
-        }
-    }
-    for put in puts {
-        store::state_write(db, &put.key, put.expected_version + 1, put.value.as_deref())?;
-    }
-    Ok(Ok(()))
-}
-
-/// Whether two events say the same: white space and the order of members in their data do not count.
-fn is_same(one: &str, other: &str) -> bool {
-    let parse = |json: &str| serde_json::from_str::<serde_json::Value>(json).ok();
-    one == other || parse(one).is_some_and(|one| Some(one) == parse(other))
+/// Refuses the appends among `jobs` because there is no room; gives back the others.
+fn refuse_appends(jobs: Vec<Job>) -> Vec<Job> {
+    let (appends, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| matches!(job.work, Work::Append(_)));
+    appends.into_iter().for_each(|job| job.answer(Err(Undone::DiskFull)));
+    others
 }

@@ -1,0 +1,121 @@
+//! The log is to lose its oldest events: a subscription that must not lose any holds it, another one counts what it loses.
+
+use kit::{Position, Recorded};
+use serde::{Deserialize, Serialize};
+
+use super::{Dispatcher, PAGE_EVENTS, Run};
+use crate::{engine::EngineError, lanes::Lane, wire};
+
+/// How many positions of the log are given up at once.
+const SLICE_POSITIONS: i64 = 4_096;
+
+/// Events that were lost before they were taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// Everything up to here was taken, or given up.
+    pub after: Position,
+    /// What was not taken up to here is lost.
+    pub up_to: Position,
+    /// How many events that is.
+    pub expired: i64,
+    /// When.
+    #[serde(with = "wire::time")]
+    pub at: kit::Timestamp,
+}
+
+/// What is lost with a slice of the log.
+#[derive(Default)]
+struct Slice {
+    aside: Vec<(Lane, Vec<Position>)>,
+    unread: Vec<(Position, String)>,
+}
+
+impl Dispatcher {
+    /// Lets the log lose its events up to `up_to`, or as many of them as it can spare. Answers up to where; that is saved.
+    pub(super) async fn release(&self, run: &mut Run, up_to: Position) -> Result<Position, EngineError> {
+        self.flush(run).await?;
+        let settled = run.lanes.settled_up_to();
+        let released = if self.stored.wanted.required == Some(true) { up_to.min(settled) } else { up_to };
+        let (before, start) = (run.lanes.counts().expired, settled.max(Position(self.engine.bounds().first.0 - 1)));
+        // From here on the log need not have what was counted.
+        self.set_checkpoint(run);
+        let mut at = start.min(released);
+        loop {
+            let next = Position(at.0.saturating_add(SLICE_POSITIONS)).min(released);
+            self.lose(run, next).await?;
+            self.flush(run).await?;
+            at = next;
+            if at >= released {
+                break;
+            }
+        }
+        let expired = run.lanes.counts().expired - before;
+        if expired > 0 {
+            let at = self.environment.clock.now();
+            run.keeping.cursor_mut().reset = Some(Reset { after: settled, up_to: released, expired, at });
+            tracing::warn!(subscription = self.name, expired, %released, "events were lost before they were taken");
+        }
+        self.set_checkpoint(run);
+        self.flush(run).await?;
+        Ok(released)
+    }
+
+    /// The log begins behind what was read: somebody trimmed it without asking. What was not read is lost, and nobody knows how much.
+    pub(super) async fn skip_to(&self, run: &mut Run, first: Position) {
+        let (after, up_to) = (run.lanes.read_head(), Position(first.0 - 1));
+        tracing::error!(subscription = self.name, %after, %up_to, "the log lost events before they were read");
+        run.lanes.passed(up_to);
+        let at = self.environment.clock.now();
+        run.keeping.cursor_mut().reset = Some(Reset { after, up_to, expired: 0, at });
+        if let Err(error) = self.flush(run).await {
+            return self.note(run, &error);
+        }
+        self.set_checkpoint(run);
+    }
+
+    fn set_checkpoint(&self, run: &mut Run) {
+        let cursor = run.keeping.cursor_mut();
+        (cursor.checkpoint.position, cursor.checkpoint.matched) = (cursor.floor, cursor.counts.total());
+    }
+
+    /// Counts what is lost up to `up_to`. It reads first, and then changes all or nothing.
+    async fn lose(&self, run: &mut Run, up_to: Position) -> Result<(), EngineError> {
+        let slice = self.read_slice(run.lanes.expiring_lanes(up_to), run.lanes.read_head(), up_to).await?;
+        let loss = run.lanes.expire_known(up_to);
+        for (lane, positions) in &slice.aside {
+            positions.iter().for_each(|position| run.lanes.expire_aside(&loss, lane, *position));
+        }
+        for (position, lane) in &slice.unread {
+            run.lanes.expire_unread(&loss, *position, lane);
+        }
+        run.lanes.passed(up_to);
+        slice.aside.iter().for_each(|(lane, _)| run.lanes.expire_lane(&loss, lane));
+        run.content.retain(|position, _| run.lanes.is_open(*position));
+        Ok(())
+    }
+
+    async fn read_slice(&self, aside: Vec<(Lane, Position)>, mut after: Position, up_to: Position) -> Result<Slice, EngineError> {
+        let mut slice = Slice::default();
+        for (lane, mut after) in aside {
+            let mut positions = Vec::new();
+            while after < up_to {
+                let page = self.engine.read_lane(lane.as_str(), after, PAGE_EVENTS).await?;
+                let Some(last) = page.last() else { break };
+                after = last.position;
+                positions.extend(self.chosen(&page, up_to).map(|one| one.position));
+            }
+            slice.aside.push((lane, positions));
+        }
+        while after < up_to {
+            let page = self.engine.read(after, PAGE_EVENTS).await?;
+            let Some(last) = page.last() else { break };
+            after = last.position;
+            slice.unread.extend(self.chosen(&page, up_to).map(|one| (one.position, one.event.lane().to_owned())));
+        }
+        Ok(slice)
+    }
+
+    fn chosen<'a>(&'a self, page: &'a [Recorded], up_to: Position) -> impl Iterator<Item = &'a Recorded> {
+        page.iter().filter(move |one| one.position <= up_to && self.is_asked_for(one))
+    }
+}

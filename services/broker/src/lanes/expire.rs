@@ -1,0 +1,135 @@
+//! The log loses its oldest events: those that still wait among them are counted as lost.
+//!
+//! Whoever drives this asks for the lanes that are set aside ([`Lanes::expiring_lanes`]), begins with [`Lanes::expire_known`], then names
+//! each event of each of those lanes, each event that was not read yet, and at last each of those lanes.
+
+use std::collections::BTreeMap;
+
+use kit::Position;
+
+use super::{Fate, Lane, Lanes, LetterState};
+
+/// What the log loses.
+#[derive(Debug)]
+pub struct Loss {
+    /// The events up to here.
+    up_to: Position,
+    /// What became of the dead letters among them, and of those that were discarded.
+    letters: BTreeMap<Position, Fate>,
+}
+
+impl Lanes {
+    /// The log loses the events up to `up_to`: those that are open, and the dead letters, go at once.
+    pub fn expire_known(&mut self, up_to: Position) -> Loss {
+        let open: Vec<_> = self.open.range(..=up_to).map(|(position, _)| *position).collect();
+        for position in open {
+            self.close(position);
+            self.ledger.enter(position, Fate::Expired);
+        }
+        let letters: Vec<_> = self.letters.range(..=up_to).map(|(position, (lane, state))| (*position, lane.clone(), *state)).collect();
+        let mut loss = Loss { up_to, letters: BTreeMap::new() };
+        for (position, lane, state) in letters {
+            let fate = match state {
+                LetterState::Discarded { .. } => {
+                    self.unsaved(&lane).forgotten += i64::from(position > self.after);
+                    Fate::Discarded
+                }
+                LetterState::Waiting | LetterState::Redriving => {
+                    self.change(&lane, position, state.fate(), Fate::Expired);
+                    Fate::Expired
+                }
+            };
+            loss.letters.insert(position, fate);
+            self.parked.remove(&position);
+            self.forget_letter(&lane, position);
+            self.drop_queued(&lane.apart(position), up_to);
+        }
+        let lanes: Vec<_> = self.lanes.iter().filter(|(_, state)| state.aside.is_none()).map(|(lane, _)| lane.clone()).collect();
+        lanes.iter().for_each(|lane| self.drop_queued(lane, up_to));
+        loss
+    }
+
+    /// The lanes that are set aside with something to lose, and where their events are settled to.
+    pub fn expiring_lanes(&self, up_to: Position) -> Vec<(Lane, Position)> {
+        let lanes = self.firsts.iter().take_while(|(first, _)| *first <= up_to);
+        lanes.map(|(first, lane)| (lane.clone(), Position(first.0 - 1))).collect()
+    }
+
+    /// The event of `lane` at `position`, which is set aside, is lost.
+    pub fn expire_aside(&mut self, loss: &Loss, lane: &Lane, position: Position) {
+        // What was not read yet is met again.
+        if position <= self.read_head && !loss.letters.contains_key(&position) {
+            self.change(lane, position, Fate::Deferred, Fate::Expired);
+        }
+    }
+
+    /// The event at `position`, of the lane `name`, which was not read yet, is lost.
+    pub fn expire_unread(&mut self, loss: &Loss, position: Position, name: &str) {
+        if position <= self.read_head {
+            return;
+        }
+        self.read_head = position;
+        let aside = self.lanes.get(&Lane::new(name)).and_then(|state| state.aside.as_ref());
+        let was_taken = aside.is_some_and(|aside| position < aside.first);
+        let otherwise = if was_taken { Fate::Delivered } else { Fate::Expired };
+        self.ledger.enter(position, loss.letters.get(&position).copied().unwrap_or(otherwise));
+    }
+
+    /// All events of `lane` that are lost were named.
+    pub fn expire_lane(&mut self, loss: &Loss, lane: &Lane) {
+        let up_to = loss.up_to;
+        self.move_first(lane, up_to.next());
+        if let Some(state) = self.lanes.get_mut(lane) {
+            if let Some(aside) = &mut state.aside {
+                aside.is_parked = false;
+            }
+            // What is held against a later event stays.
+            if state.in_flight == 0 && state.queue.front().is_none_or(|(first, _)| *first <= up_to) {
+                state.forgive();
+            }
+        }
+        self.drop_queued(lane, up_to);
+        if up_to >= self.read_head && self.lanes.get(lane).is_some_and(|state| state.queue.is_empty()) {
+            // It has caught up.
+            self.found(lane, None);
+        }
+    }
+
+    /// What waits in `lane` up to `up_to` is not sent any more. What is in flight stays until it lands, so that nothing else of its
+    /// lane is sent meanwhile; then it counts for nothing.
+    fn drop_queued(&mut self, lane: &Lane, up_to: Position) {
+        let Some(state) = self.lanes.get_mut(lane) else { return };
+        let in_flight = state.in_flight;
+        let mut index = 0;
+        state.queue.retain(|(position, _)| {
+            index += 1;
+            index <= in_flight || *position > up_to
+        });
+        self.lost_in_flight.extend(state.queue.iter().take(in_flight).map(|(position, _)| *position).filter(|position| *position <= up_to));
+        if state.queue.is_empty() && state.aside.is_none() {
+            self.unlist(lane);
+            self.lanes.remove(lane);
+        } else {
+            if index > state.queue.len() && in_flight == 0 {
+                state.forgive();
+            }
+            self.list(lane);
+        }
+    }
+
+    /// A lost event has landed; whatever was answered, it has its fate.
+    pub(super) fn land_lost(&mut self, lane: &Lane, position: Position) -> bool {
+        if !self.lost_in_flight.remove(&position) {
+            return false;
+        }
+        if let Some(state) = self.lanes.get_mut(lane) {
+            state.queue.retain(|(queued, _)| *queued != position);
+            state.forgive();
+            if state.queue.is_empty() && state.aside.is_none() {
+                self.unlist(lane);
+                self.lanes.remove(lane);
+            }
+        }
+        true
+    }
+}

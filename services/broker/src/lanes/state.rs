@@ -1,0 +1,137 @@
+//! What is known of one lane, and where it waits.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use kit::{Position, Timestamp};
+
+use super::{History, Lane};
+
+/// A lane that has something to deliver.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    /// Its known unsettled events, in order; those in flight first. Of a lane that is set aside at most the next one.
+    pub(super) queue: VecDeque<(Position, usize)>,
+    pub(super) in_flight: usize,
+    pub(super) aside: Option<Aside>,
+    /// How often the first event failed, and how many events were acknowledged when it began to.
+    pub(super) failures: u32,
+    pub(super) acknowledged_before: u64,
+    /// How the first event was tried.
+    pub(super) history: Option<Box<History>>,
+    /// How often it was on its way when the endpoint broke.
+    pub(super) suspicions: u32,
+    /// How often there was no room for it.
+    pub(super) postponements: u32,
+    pub(super) is_alone: bool,
+    pub(super) is_proven: bool,
+    pub(super) next_at: Timestamp,
+    /// Where it stands in [`Waiting`].
+    pub(super) listed: Option<(Class, Due)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Aside {
+    pub(super) first: Position,
+    pub(super) is_parked: bool,
+}
+
+/// How much is held against a lane: each class has its own share of the deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// Nothing: goes in batches.
+    Fresh,
+    /// Was in a batch that failed: goes alone, so that the one at fault is found.
+    Alone,
+    /// Its event failed: waits its turn among its like.
+    Proven,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub(super) at: Timestamp,
+    pub(super) position: Position,
+    pub(super) lane: Lane,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    pub(super) fresh: BTreeSet<Due>,
+    pub(super) alone: BTreeSet<Due>,
+    pub(super) proven: BTreeSet<Due>,
+}
+
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) class: Class,
+    pub(super) events: Vec<(Position, Lane)>,
+}
+
+pub(super) const AT_ONCE: Timestamp = Timestamp::from_ms(0);
+
+impl Default for LaneState {
+    fn default() -> Self {
+        Self {
+            queue: VecDeque::new(),
+            in_flight: 0,
+            aside: None,
+            failures: 0,
+            acknowledged_before: 0,
+            history: None,
+            suspicions: 0,
+            postponements: 0,
+            is_alone: false,
+            is_proven: false,
+            next_at: AT_ONCE,
+            listed: None,
+        }
+    }
+}
+
+impl LaneState {
+    /// The next event that is not in flight.
+    pub(super) fn next(&self) -> Option<(Position, usize)> {
+        self.queue.get(self.in_flight).copied()
+    }
+
+    pub(super) fn class(&self) -> Class {
+        match (self.is_proven, self.is_alone) {
+            (true, _) => Class::Proven,
+            (false, true) => Class::Alone,
+            (false, false) => Class::Fresh,
+        }
+    }
+
+    /// Whether the event at `position` is one of its known unsettled ones.
+    pub(super) fn holds(&self, position: Position) -> bool {
+        self.queue.iter().any(|(queued, _)| *queued == position)
+    }
+
+    /// How often its first event was sent in vain.
+    pub(super) fn tries(&self) -> u32 {
+        self.history.as_ref().map_or(0, |history| history.tries)
+    }
+
+    /// Nothing is held against it any more.
+    pub(super) fn forgive(&mut self) {
+        (self.failures, self.suspicions, self.postponements, self.history) = (0, 0, 0, None);
+        (self.is_alone, self.is_proven, self.next_at) = (false, false, AT_ONCE);
+    }
+}
+
+impl Waiting {
+    pub(super) fn of(&self, class: Class) -> &BTreeSet<Due> {
+        match class {
+            Class::Fresh => &self.fresh,
+            Class::Alone => &self.alone,
+            Class::Proven => &self.proven,
+        }
+    }
+
+    pub(super) fn of_mut(&mut self, class: Class) -> &mut BTreeSet<Due> {
+        match class {
+            Class::Fresh => &mut self.fresh,
+            Class::Alone => &mut self.alone,
+            Class::Proven => &mut self.proven,
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Pausing, seeking and auditing a subscription, and how it stands in full.
+
+use kit::{Position, Recorded};
+use tokio::sync::oneshot;
+
+use super::{Subscription, Subscriptions, stored::Stored, wanted::Start};
+use crate::{
+    audit::{self, AuditError},
+    dispatcher::{Instruction, Look, Oldest},
+    engine::EngineError,
+    lanes::{Counts, Lane},
+};
+
+/// How many events that were not read yet are looked at for those that are asked for.
+const LAG_EVENTS_MAX: usize = 10_000;
+/// How many events are read at once.
+const PAGE_EVENTS: usize = 1_000;
+
+/// Why nothing was done with a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OperateError {
+    /// There is no subscription of this name.
+    #[error("there is no subscription `{0}`")]
+    Unknown(String),
+    /// The engine could not do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// What of the log a subscription has not read yet.
+#[derive(Default)]
+struct Unread {
+    events: i64,
+    first: Option<Recorded>,
+}
+
+impl Subscriptions {
+    /// A subscription, and how it stands in full: with what it asks for of the events that it has not read yet.
+    pub(crate) async fn describe(&self, name: &str) -> Result<Subscription, OperateError> {
+        let look = self.tell(name, |reply| Instruction::Look { reply }).await?;
+        let (mut subscription, stored) = {
+            let entries = self.entries();
+            let entry = entries.get(name).ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
+            (entry.show(name), entry.stored.clone())
+        };
+        let unread = self.unread(&stored, look.status.read_head).await?;
+        let oldest = self.oldest(&stored, &look, unread.first).await?;
+        let now = self.environment.clock.now();
+        subscription.status = look.status;
+        subscription.status.lag_events = subscription.status.counts.pending.saturating_add(unread.events);
+        subscription.status.lag_s = oldest.as_ref().map(|oldest| now.since(oldest.published_at).as_secs());
+        subscription.status.oldest_unacknowledged = oldest;
+        Ok(subscription)
+    }
+
+    /// The same, of all subscriptions.
+    pub(crate) async fn describe_all(&self) -> Result<Vec<Subscription>, OperateError> {
+        let mut all = Vec::new();
+        for subscription in self.list() {
+            match self.describe(&subscription.name).await {
+                Ok(described) => all.push(described),
+                // It was removed meanwhile.
+                Err(OperateError::Unknown(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(all)
+    }
+
+    /// How many events after `after` are asked for. Of many only the first are looked at; behind those all are counted.
+    async fn unread(&self, stored: &Stored, mut after: Position) -> Result<Unread, EngineError> {
+        let (last, mut unread, mut looked) = (self.engine.tail().last(), Unread::default(), 0);
+        while after < last && looked < LAG_EVENTS_MAX {
+            let page = match self.engine.read(after, PAGE_EVENTS).await {
+                Ok(page) => page,
+                // It is about to find that out.
+                Err(EngineError::Trimmed { first }) => {
+                    after = Position(first.0 - 1);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(end) = page.last() else { break };
+            after = end.position;
+            looked += page.len();
+            for one in page.into_iter().filter(|one| stored.selection_at(one.position).takes(&one.event)) {
+                unread.events += 1;
+                unread.first.get_or_insert(one);
+            }
+        }
+        unread.events = unread.events.saturating_add(last.0.saturating_sub(after.0).max(0));
+        Ok(unread)
+    }
+
+    /// The oldest event that waits to be taken.
+    async fn oldest(&self, stored: &Stored, look: &Look, unread: Option<Recorded>) -> Result<Option<Oldest>, EngineError> {
+        let known = match look.oldest {
+            Some(position) => self.engine.read_one(position).await?,
+            None => None,
+        };
+        let aside = match &look.oldest_aside {
+            Some((first, lane)) => self.first_of(stored, lane, *first).await?,
+            None => None,
+        };
+        let candidates = [known, aside, unread].into_iter().flatten();
+        let Some(oldest) = candidates.min_by_key(|one| one.position) else { return Ok(None) };
+        let published_at = self.engine.time_after(Position(oldest.position.0 - 1)).await?;
+        let (position, lane) = (oldest.position, oldest.event.lane().to_owned());
+        Ok(published_at.map(|published_at| Oldest { position, lane, published_at }))
+    }
+
+    /// The first event of `lane` from `first` on that is asked for; it is looked for in one page.
+    async fn first_of(&self, stored: &Stored, lane: &Lane, first: Position) -> Result<Option<Recorded>, EngineError> {
+        let page = self.engine.read_lane(lane.as_str(), Position(first.0 - 1), PAGE_EVENTS).await?;
+        Ok(page.into_iter().find(|one| stored.selection_at(one.position).takes(&one.event)))
+    }
+
+    /// Delivers nothing from now on, or delivers again.
+    pub(crate) async fn pause(&self, name: &str, is_paused: bool) -> Result<(), OperateError> {
+        self.tell(name, |reply| Instruction::Pause { is_paused, reply }).await?;
+        self.tell_replays(name, || Instruction::Pause { is_paused, reply: oneshot::channel().0 }).await;
+        Ok(())
+    }
+
+    /// Starts anew at `start`; answers the position after which that is. See [`crate::keeping::Keeping::seek`].
+    pub(crate) async fn seek(&self, name: &str, start: Start) -> Result<Position, OperateError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let after = self.resolve(start).await?;
+        let configured = self.tell(name, |reply| Instruction::Seek { after, reply }).await?;
+        if let Some(entry) = self.entries().get_mut(name) {
+            (entry.stored, entry.version) = (configured.stored, configured.version);
+        }
+        Ok(after)
+    }
+
+    /// The position after which a subscription starts. What the log has lost already is before that.
+    pub(crate) async fn resolve(&self, start: Start) -> Result<Position, EngineError> {
+        let before = |position: Position| Position(position.0.saturating_sub(1).max(0));
+        let earliest = before(self.engine.bounds().first);
+        Ok(match start {
+            Start::Earliest => earliest,
+            Start::Latest => self.engine.tail().last(),
+            Start::Position(position) => before(position).max(earliest),
+            Start::Time(time) => self.engine.find_time(time).await?.max(earliest),
+        })
+    }
+
+    /// Audits the books of the subscription `name` against the log, while both are in use.
+    pub(crate) async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
+        let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
+            OperateError::Unknown(name) => AuditError::Unknown(name),
+            OperateError::Engine(error) => AuditError::Engine(error),
+        })?;
+        let auditor = audit::fold(self.engine.as_ref(), &stored, books).await?;
+        auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
+    }
+
+    /// Tells the dispatcher of `name` something, and waits for its answer.
+    pub(super) async fn tell<T>(
+        &self,
+        name: &str,
+        instruction: impl FnOnce(oneshot::Sender<Result<T, EngineError>>) -> Instruction,
+    ) -> Result<T, OperateError> {
+        let instructions = self.entries().get(name).map(|entry| entry.instructions.clone());
+        let instructions = instructions.ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
+        let (reply, answer) = oneshot::channel();
+        instructions.send(instruction(reply)).await.map_err(|_| EngineError::Closed)?;
+        Ok(answer.await.map_err(|_| EngineError::Closed)??)
+    }
+}
