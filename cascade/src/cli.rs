@@ -1,14 +1,15 @@
 //! What the command line takes.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
-use serde::Serialize;
+use kit::telemetry::Color;
 
 use crate::{
     bench::BenchFlags,
     routes::ServiceName,
+    settings::{self, Partners, Settings},
     tokens::{self, TokensFlags},
     usage,
 };
@@ -30,10 +31,23 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the whole shop in one process, and show every event as it happens.
     #[command(after_help = UP_HELP)]
-    Up(Flags),
+    Up(Box<Settings>),
     /// Run one service of the shop; five of these are the same shop.
     #[command(after_help = SERVE_HELP)]
-    Serve(ServeFlags),
+    Serve(Box<ServeFlags>),
+    /// Ask whether a service on this machine, or the whole shop, is ready.
+    #[command(after_help = HEALTHCHECK_HELP)]
+    Healthcheck(HealthcheckFlags),
+    /// Make the secret that all services of a shop share.
+    #[command(after_help = SECRET_HELP)]
+    Secret {
+        /// The file; one that holds a secret is left as it is.
+        #[arg(value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
+    /// Copy all stores of a shop, as they are at one instant, while it runs.
+    #[command(after_help = BACKUP_HELP)]
+    Backup(BackupFlags),
     /// Measure how many whole cascades a shop does in a second, and how long each takes.
     Bench(BenchFlags),
     /// Run a scenario on a running shop, and draw its cascade until the order has ended.
@@ -52,7 +66,8 @@ pub(crate) enum Command {
 
 const UP_HELP: &str = "\
 Each setting may also stand in the configuration file, or in the environment as CASCADE_ and its name in capitals, with underscores: \
-CASCADE_PORT=4001. Flags win over the environment, and that over the file.";
+CASCADE_PORT=4001. Flags win over the environment, and that over the file. A variable that is empty counts as one that is not set; \
+CASCADE_ and a name that is no setting is an error.";
 
 const SERVE_HELP: &str = "\
 The five may be started in any order, each on its own port: order 4001, payment 4002, delivery 4003, storefront 4004, broker 4005. On one \
@@ -60,6 +75,19 @@ machine they may share a data folder, and so a secret; elsewhere each is given t
 the configuration file or the environment, as with `cascade up`. A load balancer in front makes one shop of them.
 
 GET /ready answers 503 until a service can do its work: until the broker has taken its subscription.";
+
+const HEALTHCHECK_HELP: &str = "\
+It asks /ready, waits 3 seconds at most, and needs no data. Settings in the environment or the configuration file hold, so that it asks \
+where the service with the same settings listens. Exit code: 0 when it is ready; 1 when it is not, and one line says why; 2 for wrong flags.";
+
+const SECRET_HELP: &str = "\
+It is readable by its owner alone, and is never printed. Services that run apart are given it as --secret-file.";
+
+const BACKUP_HELP: &str = "\
+Where services run apart, each has a data folder of its own: name all of them. The copy holds the secret too, if a data folder has it or \
+--secret-file names it. It is a data folder: start a shop on it, or on a copy of it, and it goes on from that instant.
+
+Example: cascade backup --to backups/monday";
 
 const SCENARIO_HELP: &str = "\
 Exit code: 0 when the order came to an end that the scenario may have; 1 when it did not, or not in time; 2 for wrong flags.
@@ -97,6 +125,10 @@ pub(crate) struct ScenarioFlags {
     /// Print JSON, for machines.
     #[arg(long)]
     pub(crate) json: bool,
+
+    /// When there are colours: `always`, `never`, or `auto`, on a terminal unless NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", value_parser = settings::color(), hide_possible_values = true)]
+    pub(crate) color: Color,
 }
 
 fn scenario_number(text: &str) -> Result<u32, &'static str> {
@@ -104,114 +136,53 @@ fn scenario_number(text: &str) -> Result<u32, &'static str> {
 }
 
 /// Flags of `cascade serve`.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Args)]
 pub(crate) struct ServeFlags {
     /// The service.
-    #[serde(skip)]
     pub(crate) service: ServiceName,
 
-    /// Where the broker is [default: http://127.0.0.1:4005].
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) broker_url: Option<String>,
-
-    /// Where the broker delivers events: an address that stands for the service, whichever instances of it there are [default: `/events`
-    /// at its own host and port].
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sink_url: Option<String>,
-
-    /// Where the storefront orders [default: http://127.0.0.1:4001].
-    #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) order_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) partners: Partners,
 
     #[command(flatten)]
-    #[serde(flatten)]
-    pub(crate) flags: Flags,
+    pub(crate) settings: Settings,
 }
 
-/// Flags of `cascade up`, and of `cascade serve`. Each may also stand in the configuration file, or in the environment as `CASCADE_<NAME>`, with underscores.
-#[derive(Debug, Default, Args, Serialize)]
-pub(crate) struct Flags {
-    /// The folder that holds everything durable [default: cascade-data].
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) data_dir: Option<PathBuf>,
+/// Flags of `cascade healthcheck`.
+#[derive(Debug, Args)]
+pub(crate) struct HealthcheckFlags {
+    /// The service; without it, the whole shop in one process.
+    pub(crate) service: Option<ServiceName>,
 
-    /// The address to listen on; others than loopback switch the playground off [default: 127.0.0.1].
-    #[arg(long, value_name = "ADDRESS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) host: Option<String>,
+    /// The address that it listens on.
+    #[arg(long, value_name = "ADDRESS", value_parser = settings::ip_address)]
+    pub(crate) host: IpAddr,
 
-    /// The port to listen on; 0 takes a free one [default: 4000, or the service's own].
-    #[arg(long, value_name = "PORT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The port that it listens on [default: 4000, or the service's own].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) port: Option<u16>,
 
-    /// The file that holds the shop's secret, which must be there [default: `secret` in the data folder, made at the first start].
+    /// The TOML file that it has its settings from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// Flags of `cascade backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupFlags {
+    /// The folder to make; what is there already must be empty.
+    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) to: PathBuf,
+
+    /// The data folders of all services.
+    #[arg(value_name = "DATA_FOLDER", value_hint = ValueHint::DirPath)]
+    pub(crate) data_dir: Vec<PathBuf>,
+
+    /// The file that holds the shop's secret [default: `secret` in a data folder].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// How fast payments, searches and deliveries go: `instant`, `demo` or `slow` [default: demo].
-    #[arg(long, value_name = "PACE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) pace: Option<String>,
-
-    /// How events and logs look: `text` for people, `json` for machines [default: text].
-    #[arg(long, value_name = "FORMAT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) log_format: Option<String>,
-
-    /// The seed of all simulated chance; the same seed, the same luck for the same order [default: a new one at each start].
-    #[arg(long, value_name = "NUMBER")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) seed: Option<u64>,
-
-    /// What the simulated parts decide: by their `odds`, or `always` yes [default: odds].
-    #[arg(long, value_name = "LUCK")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) luck: Option<String>,
-
-    /// How many simulated workers there are [default: 20].
-    #[arg(long, value_name = "COUNT")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) workers: Option<u32>,
-
-    /// Whether events are shown in the terminal: `on` or `off` [default: on].
-    #[arg(long, value_name = "SWITCH")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) events: Option<String>,
-
-    /// How long the broker keeps events, in milliseconds [default: 604800000, seven days].
-    #[arg(long, value_name = "MS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) retention_age_ms: Option<u64>,
-
-    /// How much room the broker's events may take, in bytes, before the oldest go [default: 10737418240, ten gibibytes].
-    #[arg(long, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) retention_bytes: Option<u64>,
-
-    /// Networks beside the internet in which sinks of outsiders may be, also without TLS: `none`, or `private` networks, IP addresses and
-    /// networks such as 10.0.0.0/8, separated by commas [default: none].
-    #[arg(long, value_name = "NETWORKS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sink_networks: Option<String>,
-
-    /// A file of certificates (PEM) that may vouch for sinks, beside the authorities that browsers trust.
+    /// The TOML file that the shop has its settings from.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) sink_ca_file: Option<PathBuf>,
-
-    /// Names beside `localhost` that the shop answers to, in requests' `Host`; separated by commas.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) allowed_hosts: Vec<String>,
-
-    /// A TOML file whose keys are these flags' names, with underscores.
-    #[arg(long, value_name = "FILE", env = "CASCADE_CONFIG", hide_env_values = true, value_hint = ValueHint::FilePath)]
-    #[serde(skip)]
     pub(crate) config: Option<PathBuf>,
 }

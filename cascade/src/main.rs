@@ -27,6 +27,15 @@ mod routes;
 /// Every event in the terminal, as it happens.
 mod terminal;
 
+/// `cascade healthcheck`: whether a service is ready.
+mod healthcheck;
+
+/// `cascade secret`: the secret of services that run apart.
+mod secret;
+
+/// `cascade backup`: a copy while the shop runs.
+mod backup;
+
 /// `cascade bench`: how many cascades a second.
 mod bench;
 
@@ -56,8 +65,11 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     let ran = match &cli.command {
-        cli::Command::Up(flags) => settings::Settings::read(flags).and_then(|settings| up::run(&settings)),
-        cli::Command::Serve(flags) => settings::Settings::read_for(flags).and_then(|settings| serve::run(flags.service, &settings)),
+        cli::Command::Up(settings) => up::run(settings),
+        cli::Command::Serve(flags) => serve::run(flags),
+        cli::Command::Healthcheck(flags) => healthcheck::run(flags),
+        cli::Command::Secret { file } => secret::run(file),
+        cli::Command::Backup(flags) => backup::run(flags),
         cli::Command::Bench(flags) => bench::run(flags),
         cli::Command::Scenario(flags) => scenario::run(flags),
         cli::Command::Tokens(flags) => tokens::run(flags),
@@ -68,7 +80,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // One line: what went wrong, and what led to it.
             let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("cascade: {error:#}\n").as_bytes());
-            ExitCode::FAILURE
+            if error.is::<usage::WrongUsage>() { ExitCode::from(usage::EXIT_USAGE) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -46,7 +46,7 @@ impl ServiceName {
 
 /// What a rule covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(crate) enum Reach {
     /// The path itself.
     Exact,
     /// The path, and all below it.
@@ -54,7 +54,7 @@ enum Reach {
 }
 
 /// The first rule that fits counts; `{}` stands for one segment. What no rule covers is the storefront's.
-const RULES: &[(&str, Reach, ServiceName)] = &[
+pub(crate) const RULES: &[(&str, Reach, ServiceName)] = &[
     ("/api/orders/{}/events", Reach::Exact, ServiceName::Broker),
     ("/api/orders", Reach::Below, ServiceName::Order),
     ("/api/products", Reach::Below, ServiceName::Order),
@@ -68,7 +68,7 @@ const RULES: &[(&str, Reach, ServiceName)] = &[
 ];
 
 /// What each service has on its own port, and what nobody gets to from outside.
-const OWN: &[&str] = &["/health", "/ready", "/metrics", "/events"];
+pub(crate) const OWN: &[&str] = &["/health", "/ready", "/metrics", "/events"];
 
 /// Who answers `path`; nobody where each process has a route of its own.
 pub(crate) fn find(path: &str) -> Option<ServiceName> {

@@ -35,7 +35,7 @@ pub(crate) fn run(flags: &ScenarioFlags) -> anyhow::Result<()> {
     runtime.block_on(async {
         let shop = Shop::at(&flags.url, &Environment::real()?);
         let catalogue = shop.scenarios().await?;
-        let screen = Screen::new(flags.json);
+        let screen = Screen::new(flags.json, flags.color);
         let Some(number) = flags.number else { return screen.list(&catalogue, &flags.url) };
         let Some(scenario) = catalogue.iter().find(|scenario| scenario.number == number) else {
             let numbers: Vec<String> = catalogue.iter().map(|scenario| scenario.number.to_string()).collect();

@@ -1,258 +1,201 @@
-//! Settings from defaults, a file, the environment and flags, in this order: the later one wins.
+//! The settings of `cascade up` and `cascade serve`. Each is declared here and nowhere else: its flag, its variable (`CASCADE_<NAME>`),
+//! its key in the configuration file and its line in the help and in the documentation come from the declaration.
+
+/// Where values come from that no flag gives.
+pub(crate) mod layers;
+
+/// The table in the documentation.
+#[cfg(test)]
+mod table;
 
 use std::{net::IpAddr, path::PathBuf};
 
-use anyhow::{Context, bail};
-use broker::{retention::Limits, sink::networks::Networks};
-use figment::{
-    Figment,
-    providers::{Env, Format, Serialized, Toml},
+use broker::sink::networks::Networks;
+use clap::{
+    Args, ValueEnum, ValueHint,
+    builder::{PossibleValuesParser, TypedValueParser},
 };
-use kit::{chance::Pace, telemetry::LogFormat};
-use serde::{Deserialize, Serialize};
+use kit::{
+    chance::Pace,
+    http::Proxies,
+    telemetry::{Color, LogFormat},
+};
 
-use crate::{
-    cli::{Flags, ServeFlags},
-    routes::ServiceName,
-    usage,
-};
+use crate::usage;
 
 /// The port of the whole shop.
-const SHOP_PORT: u16 = 4000;
+pub(crate) const SHOP_PORT: u16 = 4000;
 
-/// What `cascade up` and `cascade serve` run with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What every process of the shop runs with.
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Settings {
     /// The folder that holds everything durable.
+    #[arg(long, value_name = "FOLDER", default_value = "cascade-data", value_hint = ValueHint::DirPath)]
     pub(crate) data_dir: PathBuf,
+
     /// The address to listen on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1", value_parser = ip_address)]
     pub(crate) host: IpAddr,
-    /// The port to listen on; 0 takes a free one.
-    pub(crate) port: u16,
-    /// How fast the simulated parts go.
-    pub(crate) pace: Pace,
-    /// How events and logs look.
-    pub(crate) log_format: LogFormat,
-    /// The seed of all simulated chance.
-    pub(crate) seed: Option<u64>,
-    /// What the simulated parts decide.
-    pub(crate) luck: Luck,
-    /// How many simulated workers there are.
-    pub(crate) workers: u32,
-    /// Whether events are shown in the terminal.
-    pub(crate) shows_events: bool,
-    /// How long the broker keeps events, and how many of them.
-    pub(crate) retention: Limits,
-    /// Networks beside the internet in which sinks of outsiders may be.
-    pub(crate) sink_networks: Networks,
-    /// Certificates that may vouch for sinks.
-    pub(crate) sink_ca_file: Option<PathBuf>,
-    /// Names that requests' `Host` may have.
-    pub(crate) allowed_hosts: Vec<String>,
-    /// The file with the secret; none for one in the data folder.
+
+    /// The port to listen on; 0 takes a free one [default: 4000, or the service's own].
+    #[arg(long, value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+
+    /// The file that holds the shop's secret, which must be there [default: `secret` in the data folder, made at the first start].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) secret_file: Option<PathBuf>,
-    /// Where the broker is, for services that run apart.
-    pub(crate) broker_url: String,
-    /// Where the broker delivers to a service that runs apart; none for its own host and port.
-    pub(crate) sink_url: Option<String>,
-    /// Where a storefront that runs apart orders.
-    pub(crate) order_url: String,
-}
 
-/// What the simulated parts decide.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Luck {
-    /// By their odds.
-    Odds,
-    /// Always yes: for measuring.
-    Always,
-}
+    /// Names beside `localhost` that the shop answers to, in requests' `Host`; separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = host_name)]
+    pub(crate) allowed_hosts: Vec<String>,
 
-/// The shortest time that events are kept, in milliseconds: a subscriber that restarts must not lose any.
-const RETENTION_AGE_MS_MIN: u64 = 60_000;
-/// The least room for events, in bytes: some batches of the largest ones.
-const RETENTION_BYTES_MIN: u64 = 64 * 1024 * 1024;
-/// The most simulated workers.
-const WORKERS_MAX: u32 = 100_000;
+    /// Proxies in front whose word is taken about where a request came from: `none`, or `private` networks, IP addresses and networks
+    /// such as 10.0.0.0/8, separated by commas.
+    #[arg(long, value_name = "PROXIES", default_value_t)]
+    pub(crate) trusted_proxies: Proxies,
 
-/// The settings as a file or the environment spells them.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    data_dir: PathBuf,
-    host: String,
-    port: u16,
-    pace: String,
-    log_format: String,
-    seed: Option<u64>,
-    luck: String,
-    workers: u32,
-    events: String,
-    retention_age_ms: u64,
-    retention_bytes: u64,
-    sink_networks: String,
-    sink_ca_file: Option<PathBuf>,
-    allowed_hosts: Vec<String>,
-    secret_file: Option<PathBuf>,
-    broker_url: String,
-    sink_url: Option<String>,
-    order_url: String,
+    /// Whether visitors may run scenarios, and so steer the simulated parts: `on`, `off`, or `auto`, which is on when it listens on
+    /// loopback.
+    #[arg(long, value_name = "MODE", default_value = "auto", hide_possible_values = true)]
+    pub(crate) playground: Playground,
+
+    /// How long to go on serving after SIGTERM, with `/ready` off, in milliseconds, at most 60000: for a load balancer that must first notice.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=60_000))]
+    pub(crate) drain_ms: u64,
+
+    /// Whether events are shown in the terminal: `on` or `off`.
+    #[arg(long, value_name = "SWITCH", default_value = "on", hide_possible_values = true)]
+    pub(crate) events: Switch,
+
+    /// How events and logs look: `text` for people, `json` for machines.
+    #[arg(long, value_name = "FORMAT", default_value = "text", value_parser = log_format(), hide_possible_values = true)]
+    pub(crate) log_format: LogFormat,
+
+    /// When there are colours: `always`, `never`, or `auto`, on a terminal unless NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = color(), hide_possible_values = true)]
+    pub(crate) color: Color,
+
+    /// How fast payments, searches and deliveries go: `instant`, `demo` or `slow`.
+    #[arg(long, value_name = "PACE", default_value = "demo", value_parser = pace(), hide_possible_values = true)]
+    pub(crate) pace: Pace,
+
+    /// The seed of all simulated chance; the same seed, the same luck for the same order [default: a new one at each start].
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) seed: Option<u64>,
+
+    /// What the simulated parts decide: by their `odds`, or `always` yes.
+    #[arg(long, value_name = "LUCK", default_value = "odds", hide_possible_values = true)]
+    pub(crate) luck: Luck,
+
+    /// How many simulated workers there are, at most 100000.
+    #[arg(long, value_name = "COUNT", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) workers: u32,
+
+    /// How long the broker keeps events, in milliseconds, at least 60000; seven days unless told otherwise.
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = 604_800_000, value_parser = clap::value_parser!(u64).range(60_000..))]
+    pub(crate) retention_age_ms: u64,
+
+    /// How much room the broker's events may take before the oldest go, in bytes, at least 67108864; ten gibibytes unless told otherwise.
+    #[arg(long, value_name = "BYTES", default_value_t = 10_737_418_240, value_parser = clap::value_parser!(u64).range(67_108_864..))]
+    pub(crate) retention_bytes: u64,
+
+    /// Networks beside the internet in which sinks of outsiders may be, there also without TLS: `none`, or `private` networks, IP
+    /// addresses and networks such as 10.0.0.0/8, separated by commas.
+    #[arg(long, value_name = "NETWORKS", default_value_t)]
+    pub(crate) sink_networks: Networks,
+
+    /// A file of certificates (PEM) that may vouch for sinks, beside the authorities that browsers trust [default: those alone].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) sink_ca_file: Option<PathBuf>,
+
+    /// A TOML file whose keys are these flags' names, with underscores.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 impl Settings {
-    /// Whether the simulated parts may be steered from outside: on loopback only.
+    /// Whether the simulated parts may be steered from outside.
     pub(crate) fn is_playground(&self) -> bool {
-        self.host.is_loopback()
-    }
-
-    /// Reads the settings of the whole shop; an unknown key or a value that does not fit is an error that names it.
-    pub(crate) fn read(flags: &Flags) -> anyhow::Result<Self> {
-        Self::merge(flags, flags, SHOP_PORT)
-    }
-
-    /// The same for a service that runs apart.
-    pub(crate) fn read_for(flags: &ServeFlags) -> anyhow::Result<Self> {
-        Self::merge(&flags.flags, flags, flags.service.port())
-    }
-
-    fn merge(flags: &Flags, all_flags: impl Serialize, port: u16) -> anyhow::Result<Self> {
-        let local = |service: ServiceName| format!("http://127.0.0.1:{}", service.port());
-        let defaults = Raw {
-            data_dir: PathBuf::from("cascade-data"),
-            host: String::from("127.0.0.1"),
-            port,
-            pace: String::from("demo"),
-            log_format: String::from("text"),
-            seed: None,
-            luck: String::from("odds"),
-            workers: 20,
-            events: String::from("on"),
-            retention_age_ms: Limits::default().age_ms_max,
-            retention_bytes: Limits::default().bytes_max,
-            sink_networks: String::from("none"),
-            sink_ca_file: None,
-            allowed_hosts: Vec::new(),
-            secret_file: None,
-            broker_url: local(ServiceName::Broker),
-            sink_url: None,
-            order_url: local(ServiceName::Order),
-        };
-        let mut figment = Figment::from(Serialized::defaults(defaults));
-        if let Some(file) = &flags.config {
-            if !file.is_file() {
-                bail!("configuration file `{}` is not there", file.display());
-            }
-            figment = figment.merge(Toml::file_exact(file));
+        match self.playground {
+            Playground::Auto => self.host.is_loopback(),
+            Playground::On => true,
+            Playground::Off => false,
         }
-        let raw: Raw = figment
-            .merge(Env::prefixed("CASCADE_").ignore(&["config"]))
-            .merge(Serialized::defaults(all_flags))
-            .extract()
-            .map_err(|error| anyhow::anyhow!(error.to_string().replace('\n', "; ")))
-            .context("configuration")?;
-        let host = raw.host.parse().with_context(|| format!("`host` must be an IP address, and `{}` is none", raw.host))?;
-        let luck = match raw.luck.as_str() {
-            "odds" => Luck::Odds,
-            "always" => Luck::Always,
-            _ => bail!("luck is `odds` or `always`"),
-        };
-        let shows_events = match raw.events.as_str() {
-            "on" => true,
-            "off" => false,
-            _ => bail!("events is `on` or `off`"),
-        };
-        if !(1..=WORKERS_MAX).contains(&raw.workers) {
-            bail!("workers is a number from 1 to {WORKERS_MAX}");
-        }
-        if raw.retention_age_ms < RETENTION_AGE_MS_MIN {
-            bail!("retention-age-ms is at least {RETENTION_AGE_MS_MIN}");
-        }
-        if raw.retention_bytes < RETENTION_BYTES_MIN {
-            bail!("retention-bytes is at least {RETENTION_BYTES_MIN}");
-        }
-        Ok(Self {
-            data_dir: raw.data_dir,
-            host,
-            port: raw.port,
-            pace: raw.pace.parse().map_err(anyhow::Error::msg)?,
-            log_format: raw.log_format.parse().map_err(anyhow::Error::msg)?,
-            seed: raw.seed,
-            luck,
-            workers: raw.workers,
-            shows_events,
-            retention: Limits { age_ms_max: raw.retention_age_ms, bytes_max: raw.retention_bytes },
-            sink_networks: raw.sink_networks.parse().with_context(|| String::from("`sink-networks`"))?,
-            sink_ca_file: raw.sink_ca_file,
-            allowed_hosts: raw.allowed_hosts,
-            secret_file: raw.secret_file,
-            broker_url: url("broker-url", &raw.broker_url)?,
-            sink_url: raw.sink_url.map(|sink| url("sink-url", &sink)).transpose()?,
-            order_url: url("order-url", &raw.order_url)?,
-        })
     }
 }
 
-fn url(name: &str, text: &str) -> anyhow::Result<String> {
-    usage::base_url(text).map_err(|reason| anyhow::anyhow!("`{name}` is `{text}`; {reason}"))
+/// What a service that runs apart must know of the others.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Partners {
+    /// Where the broker is.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4005", value_parser = usage::base_url, value_hint = ValueHint::Url)]
+    pub(crate) broker_url: String,
+
+    /// Where the broker delivers events: an address that stands for the service, whichever instances of it there are [default: `/events`
+    /// at its own host and port].
+    #[arg(long, value_name = "URL", value_parser = usage::base_url, value_hint = ValueHint::Url)]
+    pub(crate) sink_url: Option<String>,
+
+    /// Where the storefront orders.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4001", value_parser = usage::base_url, value_hint = ValueHint::Url)]
+    pub(crate) order_url: String,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether the simulated parts may be steered from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Playground {
+    /// When nobody but this machine can.
+    Auto,
+    /// Whoever comes may.
+    On,
+    /// Nobody may.
+    Off,
+}
 
-    fn from_file(text: &str, flags: Flags) -> anyhow::Result<Settings> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("cascade.toml");
-        std::fs::write(&file, text).unwrap();
-        Settings::read(&Flags { config: Some(file), ..flags })
-    }
+/// On or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Switch {
+    /// It is done.
+    On,
+    /// It is not.
+    Off,
+}
 
-    #[test]
-    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
-        let settings = from_file("port = 4100\npace = \"slow\"", Flags { port: Some(4200), ..Flags::default() }).unwrap();
-        assert_eq!((settings.port, settings.pace), (4200, Pace::Slow));
-        assert!(settings.is_playground());
-        let outside = from_file("host = \"0.0.0.0\"", Flags::default()).unwrap();
-        assert!(!outside.is_playground());
-    }
+/// What the simulated parts decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Luck {
+    /// By their odds.
+    Odds,
+    /// Yes: for measuring.
+    Always,
+}
 
-    #[test]
-    fn a_service_that_runs_apart_has_a_port_of_its_own_unless_told_otherwise() {
-        let of = |service, flags| {
-            let flags = ServeFlags { service, broker_url: None, sink_url: Some("http://order:81/events".into()), order_url: None, flags };
-            Settings::read_for(&flags).unwrap()
-        };
-        let settings = of(ServiceName::Order, Flags::default());
-        assert_eq!((settings.port, settings.broker_url.as_str()), (4001, "http://127.0.0.1:4005"));
-        assert_eq!(settings.sink_url.as_deref(), Some("http://order:81/events"));
-        assert_eq!(of(ServiceName::Broker, Flags { port: Some(0), ..Flags::default() }).port, 0);
-    }
+/// When there are colours, as a flag.
+pub(crate) fn color() -> impl TypedValueParser<Value = Color> {
+    PossibleValuesParser::new(["auto", "always", "never"]).try_map(|text| text.parse::<Color>())
+}
 
-    #[test]
-    fn a_broken_configuration_says_in_one_line_what_is_wrong() {
-        for (text, expected) in [
-            ("prot = 1", "prot"),
-            ("port = 70000", "port"),
-            ("port = \"many\"", "port"),
-            ("pace = \"fast\"", "instant"),
-            ("log_format = \"xml\"", "json"),
-            ("host = \"shop.example\"", "IP address"),
-            ("luck = \"good\"", "always"),
-            ("events = \"some\"", "off"),
-            ("workers = 0", "workers"),
-            ("sink_networks = \"localhost\"", "sink-networks"),
-            ("retention_age_ms = 59999", "retention-age-ms"),
-            ("retention_bytes = 1", "retention-bytes"),
-            ("retention_bytes = -1", "retention_bytes"),
-            ("broker_url = \"broker:4005\"", "broker-url"),
-            ("sink_url = \"https://order\"", "sink-url"),
-            ("order_url = \"\"", "order-url"),
-            ("port = ", "configuration"),
-        ] {
-            let error = format!("{:#}", from_file(text, Flags::default()).unwrap_err());
-            assert!(error.contains(expected) && !error.contains('\n'), "{text}: {error}");
-        }
-        let missing = Settings::read(&Flags { config: Some("/nowhere/cascade.toml".into()), ..Flags::default() });
-        assert!(missing.unwrap_err().to_string().contains("is not there"));
+fn log_format() -> impl TypedValueParser<Value = LogFormat> {
+    PossibleValuesParser::new(["text", "json"]).try_map(|text| text.parse::<LogFormat>())
+}
+
+fn pace() -> impl TypedValueParser<Value = Pace> {
+    PossibleValuesParser::new(["instant", "demo", "slow"]).try_map(|text| text.parse::<Pace>())
+}
+
+/// An address, as a flag.
+pub(crate) fn ip_address(text: &str) -> Result<IpAddr, &'static str> {
+    text.parse().map_err(|_| "it must be an IP address, such as 127.0.0.1 or 0.0.0.0")
+}
+
+/// A name as it stands in `Host`, without a port.
+fn host_name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    let is_bracketed = name.starts_with('[') && name.ends_with(']');
+    let is_name = !name.is_empty() && !name.contains(|letter: char| letter == '/' || letter.is_whitespace());
+    if is_name && (is_bracketed || !name.contains(':')) {
+        Ok(name.to_owned())
+    } else {
+        Err("it must be a name such as shop.example, without a port")
     }
 }

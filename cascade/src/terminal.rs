@@ -2,19 +2,18 @@
 //!
 //! It reads the log like any other reader, on a thread of its own: a terminal that stalls never holds up the shop.
 
-use std::{
-    io::{IsTerminal, Write},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use anstyle::Style;
 use broker::engine::{EngineError, LogEngine};
 use contract::OrderId;
-use kit::{Envelope, Lifecycle, Position, Recorded, telemetry::LogFormat};
+use kit::{
+    Envelope, Lifecycle, Position, Recorded,
+    telemetry::{Color, LogFormat},
+};
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::event_line;
+use crate::{event_line, settings::Settings};
 
 /// How many lines a second are shown; the rest of the second is summed up in one.
 const LINES_PER_S_MAX: u32 = 200;
@@ -38,21 +37,35 @@ impl Shown {
     }
 }
 
+/// How events look.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    format: LogFormat,
+    color: Color,
+}
+
+impl Look {
+    /// As the settings say.
+    pub(crate) fn of(settings: &Settings) -> Self {
+        Self { format: settings.log_format, color: settings.color }
+    }
+}
+
 /// Shows what is appended after `after`, until the lifecycle halts, on a thread that nobody else waits for.
-pub(crate) fn start(engine: Arc<dyn LogEngine>, after: Position, format: LogFormat, lifecycle: Lifecycle) -> std::io::Result<Shown> {
+pub(crate) fn start(engine: Arc<dyn LogEngine>, after: Position, look: Look, lifecycle: Lifecycle) -> std::io::Result<Shown> {
     let (done, shown) = oneshot::channel();
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::Builder::new().name(String::from("terminal"));
     thread.spawn(move || {
-        runtime.block_on(show(engine, after, format, lifecycle));
+        runtime.block_on(show(engine, after, look, lifecycle));
         let _ = done.send(());
     })?;
     Ok(Shown(shown))
 }
 
-async fn show(engine: Arc<dyn LogEngine>, mut after: Position, format: LogFormat, lifecycle: Lifecycle) {
+async fn show(engine: Arc<dyn LogEngine>, mut after: Position, look: Look, lifecycle: Lifecycle) {
     let mut tail = engine.tail();
-    let is_coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let (format, is_coloured) = (look.format, look.color.is_wanted_on(&std::io::stdout()));
     let mut budget = Budget::new();
     loop {
         tail.look();

@@ -11,13 +11,13 @@ use tower::ServiceExt;
 use crate::{
     process::{self, Opened, base_url, reachable},
     routes::{self, ServiceName},
-    settings::Settings,
+    settings::{SHOP_PORT, Settings},
     wiring::{SUBSCRIPTION_REVISION, Wiring},
 };
 
 /// Runs the shop until a signal stops it.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
-    process::run(settings, async |address, lifecycle| open(settings, address, lifecycle).await)
+    process::run(settings, SHOP_PORT, async |address, lifecycle| open(settings, address, lifecycle).await)
 }
 
 /// Starts all services, and the one router that stands in front of them.

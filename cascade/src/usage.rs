@@ -1,40 +1,83 @@
-//! Reads the command line: help as clap writes it, and what is wrong with flags in one line.
+//! Reads the command line, with what the environment and the configuration file say beside it: help as clap writes it, and what is wrong
+//! in one line.
 
-use std::{io::Write, process::ExitCode};
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
 use axum::http::Uri;
 use clap::{
-    CommandFactory, Parser,
+    Arg, Command, CommandFactory, FromArgMatches, Id,
     error::{Error, ErrorKind},
 };
 
-use crate::cli::Cli;
+use crate::{cli::Cli, settings::layers::Layers};
 
-/// The exit code for wrong flags, as shells have it.
-const EXIT_USAGE: u8 = 2;
+/// The exit code for wrong flags and settings, as shells have it.
+pub(crate) const EXIT_USAGE: u8 = 2;
+/// The command that takes every setting.
+const TAKES_ALL: &str = "serve";
+
+/// What was asked for cannot be meant: a flag, a variable or the configuration file is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct WrongUsage(pub(crate) String);
+
+/// Why there is no command to run.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    /// A page was asked for, or has to be shown.
+    Help(Error),
+    /// Something is wrong: one line.
+    Wrong(String),
+}
 
 /// The command line; or, when all has been said, the exit code.
 pub(crate) fn read() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+    parse(&std::env::args_os().collect::<Vec<_>>(), std::env::vars_os().collect()).map_err(|unread| match unread {
+        Unread::Help(error) => {
             // A pager that was left early has read enough.
             let _ = error.print();
-            ExitCode::SUCCESS
+            if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let _ = error.print();
-            ExitCode::from(EXIT_USAGE)
-        }
-        _ => {
-            let said = one_line(&error, std::env::args().nth(1).as_deref());
+        Unread::Wrong(said) => {
             let _ = std::io::stderr().write_all(format!("cascade: {said}\n").as_bytes());
             ExitCode::from(EXIT_USAGE)
         }
     })
 }
 
-/// What clap says in a page, and where there is more: in the help of the command that the first argument names.
-fn one_line(error: &Error, first: Option<&str>) -> String {
+/// Reads `arguments`, the program's name first, and those of the `variables` that are settings.
+pub(crate) fn parse(arguments: &[OsString], variables: Vec<(OsString, OsString)>) -> Result<Cli, Unread> {
+    let first = arguments.get(1).map(|first| first.to_string_lossy().into_owned());
+    let settings = settings();
+    // Flags first, alone: what is wrong after that is not theirs.
+    let none = Layers::default();
+    let matches = none.apply(&settings, Cli::command()).try_get_matches_from(arguments).map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => Unread::Help(error),
+        _ => Unread::Wrong(one_line(&error, first.as_deref(), &none)),
+    })?;
+    let is_setting = |id: &Id| settings.iter().any(|setting| setting.get_id() == id);
+    let layers = match matches.subcommand() {
+        Some((_, chosen)) if chosen.ids().any(is_setting) => {
+            let config = chosen.try_get_one::<PathBuf>("config").ok().flatten();
+            let layers = Layers::read(&settings, variables, config.map(PathBuf::as_path));
+            layers.map_err(|wrong| Unread::Wrong(format!("{wrong}{}", see(first.as_deref()))))?
+        }
+        _ => none,
+    };
+    let matches = layers.apply(&settings, Cli::command()).try_get_matches_from(arguments);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| Unread::Wrong(one_line(&error, first.as_deref(), &layers)))
+}
+
+/// Every setting that there is, in the order of the help.
+pub(crate) fn settings() -> Vec<Arg> {
+    let command = Cli::command();
+    let all = command.find_subcommand(TAKES_ALL).into_iter().flat_map(Command::get_arguments);
+    all.filter(|arg| arg.get_long().is_some()).cloned().collect()
+}
+
+/// What clap says in a page, and where there is more. A wrong value that one of the `layers` gave is said to be there, not in a flag.
+fn one_line(error: &Error, first: Option<&str>, layers: &Layers) -> String {
     let page = error.render().to_string();
     let mut lines = page.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut text = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
@@ -44,9 +87,22 @@ fn one_line(error: &Error, first: Option<&str>) -> String {
             None => text.push_str(&format!(" {line}")),
         }
     }
+    let mut command = Cli::command();
+    // Only a built command knows how clap writes its flags.
+    command.build();
+    for arg in first.and_then(|first| command.find_subcommand(first)).into_iter().flat_map(Command::get_arguments) {
+        if let Some(origin) = layers.origin(arg.get_id().as_str()) {
+            text = text.replace(&format!("'{arg}'"), &origin);
+        }
+    }
+    format!("{text}{}", see(first))
+}
+
+/// Where the help is: that of the command that the first argument names.
+fn see(first: Option<&str>) -> String {
     let command = Cli::command();
     let named = first.and_then(|first| command.find_subcommand(first)).map(|named| format!(" {}", named.get_name()));
-    format!("{text} (see `cascade{} --help`)", named.unwrap_or_default())
+    format!(" (see `cascade{} --help`)", named.unwrap_or_default())
 }
 
 /// A shop's URL, without a slash at its end.
@@ -71,7 +127,10 @@ mod tests {
     use super::*;
 
     fn refused(arguments: &[&str]) -> String {
-        one_line(&Cli::try_parse_from(["cascade"].iter().chain(arguments)).unwrap_err(), arguments.first().copied())
+        match parse(&["cascade"].iter().chain(arguments).map(OsString::from).collect::<Vec<_>>(), Vec::new()) {
+            Err(Unread::Wrong(said)) => said,
+            other => panic!("{arguments:?}: {other:?}"),
+        }
     }
 
     #[test]

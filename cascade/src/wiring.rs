@@ -7,20 +7,29 @@ use std::{
 
 use anyhow::Context;
 use axum::{Router, http::Uri};
-use broker::{Broker, publish::PublishRights, sink::outward::Rules};
+use broker::{Broker, publish::PublishRights, retention::Limits, sink::outward::Rules};
 use delivery::Deliveries;
-use kit::{Environment, Lifecycle, Service, chance::Chance, http::Gate, security::Keyring, transport::Publisher};
+use kit::{
+    Environment, Lifecycle, Service,
+    chance::Chance,
+    http::Gate,
+    security::{Keyring, SecretError},
+    transport::Publisher,
+};
 use order::Orders;
 use payment::{Payments, provider::SimulatedProvider};
 use storefront::Storefront;
 
 use crate::{
-    settings::{Luck, Settings},
-    terminal,
+    settings::{Luck, Settings, Switch},
+    terminal::{self, Look},
 };
 
 /// Rises whenever a service wants other events than before.
 pub(crate) const SUBSCRIPTION_REVISION: i64 = 1;
+
+/// The secret's file in the data folder.
+pub(crate) const SECRET: &str = "secret";
 
 /// What services are made with.
 pub(crate) struct Wiring<'a> {
@@ -33,17 +42,32 @@ pub(crate) struct Wiring<'a> {
 }
 
 impl<'a> Wiring<'a> {
-    /// Makes the data folder and takes the secret. `hosts` are names that requests may call this process, beside those in the settings.
+    /// Takes the secret; makes the data folder, if the secret is to be there. `hosts` are names that requests may call this process, beside those in the settings.
     pub(crate) fn new(settings: &'a Settings, hosts: Vec<String>, lifecycle: &'a Lifecycle) -> anyhow::Result<Self> {
         let (environment, folder) = (Environment::real()?, &settings.data_dir);
-        std::fs::create_dir_all(folder).with_context(|| format!("data folder `{}` cannot be made", folder.display()))?;
         let keyring = match &settings.secret_file {
             Some(file) => Keyring::load(file)?,
-            None => Keyring::load_or_create(&folder.join("secret"), &environment.ids)?,
+            None => {
+                std::fs::create_dir_all(folder).with_context(|| format!("data folder `{}` cannot be made", folder.display()))?;
+                let secret = folder.join(SECRET);
+                let is_there = secret.exists();
+                Keyring::load_or_create(&secret, &environment.ids).map_err(|error| match error {
+                    // Whoever starts their first shop knows of no secret; what is wrong is the folder.
+                    SecretError::File { cause, .. } if !is_there => {
+                        anyhow::anyhow!("data folder `{}` cannot be written: {cause}", folder.display())
+                    }
+                    other => other.into(),
+                })?
+            }
         };
         let chance = Chance::seeded(settings.seed.unwrap_or_else(|| environment.ids.up_to(u64::MAX)));
         let hosts = settings.allowed_hosts.iter().cloned().chain(hosts).collect();
-        let gate = Arc::new(Gate { keyring: keyring.clone(), is_playground: settings.is_playground(), hosts });
+        let gate = Arc::new(Gate {
+            keyring: keyring.clone(),
+            is_playground: settings.is_playground(),
+            hosts,
+            proxies: settings.trusted_proxies.clone(),
+        });
         Ok(Self { settings, environment, lifecycle, keyring, chance, gate })
     }
 
@@ -52,8 +76,8 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
-        let settings =
-            broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: self.settings.retention, sinks: self.sinks()? };
+        let retention = Limits { age_ms_max: self.settings.retention_age_ms, bytes_max: self.settings.retention_bytes };
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention, sinks: self.sinks()? };
         Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
     }
 
@@ -71,12 +95,12 @@ impl<'a> Wiring<'a> {
 
     /// Shows what happens from now on in the terminal, unless the settings say that nothing is shown.
     pub(crate) async fn show_events(&self, broker: &Broker) -> anyhow::Result<terminal::Shown> {
-        if !self.settings.shows_events {
+        if self.settings.events == Switch::Off {
             return Ok(terminal::Shown::nothing());
         }
         let engine = broker.engine().clone();
         let after = engine.bounds().last;
-        Ok(terminal::start(engine, after, self.settings.log_format, self.lifecycle.clone())?)
+        Ok(terminal::start(engine, after, Look::of(self.settings), self.lifecycle.clone())?)
     }
 
     pub(crate) fn order(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Orders>> {

@@ -229,7 +229,7 @@ async fn what_is_not_there_or_is_anothers_is_not_found() {
         ("POST", "/scenario/1"),
         ("PUT", "/api/events"),
         ("POST", "/api/live"),
-        ("DELETE", "/api/subscriptions/order"),
+        ("POST", "/api/subscriptions/order"),
         ("POST", "/health"),
         ("BREW", "/api/orders"),
         ("TRACE", "/api/orders"),
@@ -321,7 +321,7 @@ async fn a_forged_event_is_refused() {
     }
     let wanted = json!({"sink": "http://127.0.0.1:9/x", "types": ["cascade.OrderCreated.v1"], "revision": 9}).to_string();
     let subscribe = |what: &str, name: &str, status, code| bad(what, "PUT", &format!("/api/subscriptions/{name}"), status, code);
-    all.push(subscribe("a guest subscribes", "spy", 401, "unauthorized").json(&wanted));
+    all.push(subscribe("a guest subscribes", "spy", 403, "forbidden").json(&wanted));
     let by_payment = |bad: Bad| bad.with("authorization", format!("Bearer {payment}"));
     all.push(by_payment(subscribe("for another", "order", 403, "forbidden").json(&wanted)));
     for (sink, revision) in [("ftp://x/", "9"), ("http://u:p@x/", "9"), ("nowhere", "9"), ("http://127.0.0.1/", "0")] {

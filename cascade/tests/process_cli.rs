@@ -172,7 +172,7 @@ fn a_cancellation_is_an_end_that_the_scenario_does_not_have() {
     let event: Value = serde_json::from_str(&running.read_until("OrderCreated")).unwrap();
     let owner = event["owner"].as_str().unwrap();
     let keyring = kit::security::Keyring::load(&folder.path().join("secret")).unwrap();
-    let cookie = kit::http::identity::session_cookie(&keyring, owner).unwrap();
+    let cookie = kit::http::identity::session_cookie(&keyring, owner, kit::http::Scheme::Http).unwrap();
     let cookie = axum::http::HeaderValue::try_from(cookie.to_str().unwrap().split(';').next().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(shop::Customer::stranger(&shop).with_cookie(Some(&cookie)).cancel(event["subject"].as_str().unwrap()));
@@ -290,6 +290,9 @@ fn every_help_text_fits_a_terminal_and_shells_get_completions() {
         &["scenario", "--help"],
         &["completions", "--help"],
         &["serve", "--help"],
+        &["healthcheck", "--help"],
+        &["secret", "--help"],
+        &["backup", "--help"],
         &["bench", "--help"],
     ] {
         let output = cascade(arguments).env("COLUMNS", "80").output().unwrap();

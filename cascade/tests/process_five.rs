@@ -184,7 +184,7 @@ async fn while_payment_is_away_orders_are_accepted_and_wait() {
     }
     let held = wait_until("the broker holds what is for payment", async || {
         let subscription = inside.subscription("payment").await;
-        (subscription["status"]["state"] == "held" && subscription["status"]["lag_events"].as_i64() >= Some(20)).then_some(subscription)
+        (subscription["status"]["state"] == "holding" && subscription["status"]["lag_events"].as_i64() >= Some(20)).then_some(subscription)
     })
     .await;
     assert!(held["status"]["last_error"]["reason"].is_string(), "it says why: {held}");

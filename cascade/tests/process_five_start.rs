@@ -121,10 +121,10 @@ fn serve(service: &str, folder: &Path) -> Command {
     command
 }
 
-/// It ends with code 1, and exactly one line that says `expected`.
-fn assert_refused(command: &mut Command, expected: &str) {
+/// It ends with this code, and exactly one line that says `expected`.
+fn assert_refused(command: &mut Command, code: i32, expected: &str) {
     let (status, said) = run_to_end(command);
-    assert_eq!(status.code(), Some(1), "{said}");
+    assert_eq!(status.code(), Some(code), "{said}");
     assert!(said.trim_end().lines().count() == 1 && said.starts_with("cascade: ") && said.contains(expected), "{said}");
 }
 
@@ -132,11 +132,12 @@ fn assert_refused(command: &mut Command, expected: &str) {
 fn a_second_instance_on_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut shop = Shop::five(folder.path(), &[]);
-    for service in ["broker", "order", "payment", "delivery"] {
+    // The first store that payment opens is its provider's.
+    for (service, store) in [("broker", "broker"), ("order", "order"), ("payment", "provider"), ("delivery", "delivery")] {
         shop.service(service).start();
-        assert_refused(serve(service, folder.path()).args(["--port", "0"]), "in use by another process");
+        assert_refused(serve(service, folder.path()).args(["--port", "0"]), 1, &format!("{store}.db` is in use by another process"));
     }
-    assert_refused(shop::command(folder.path()).args(["--port", "0"]), "in use by another process");
+    assert_refused(shop::command(folder.path()).args(["--port", "0"]), 1, "in use by another process");
 }
 
 #[test]
@@ -145,14 +146,14 @@ fn what_is_wrong_with_a_services_settings_is_said_in_one_line() {
     let data = folder.path().join("data");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    assert_refused(serve("order", &data).args(["--port", &port]), &port);
-    assert_refused(serve("order", &data).args(["--broker-url", "broker:4005"]), "broker-url");
-    assert_refused(serve("payment", &data).args(["--host", "0.0.0.0", "--port", "0"]), "sink-url");
-    assert_refused(serve("storefront", &data).args(["--order-url", "https://order"]), "order-url");
+    assert_refused(serve("order", &data).args(["--port", &port]), 1, &port);
+    assert_refused(serve("order", &data).args(["--broker-url", "broker:4005"]), 2, "broker-url");
+    assert_refused(serve("payment", &data).args(["--host", "0.0.0.0", "--port", "0"]), 2, "sink-url");
+    assert_refused(serve("storefront", &data).args(["--order-url", "https://order"]), 2, "order-url");
     assert!(!data.exists(), "nothing was made");
     let missing = folder.path().join("missing");
-    assert_refused(serve("broker", &data).args(["--port", "0"]).env("CASCADE_SECRET_FILE", &missing), "missing");
+    assert_refused(serve("broker", &data).args(["--port", "0"]).env("CASCADE_SECRET_FILE", &missing), 1, "missing");
     std::fs::write(&missing, "00".repeat(32)).unwrap();
     std::fs::set_permissions(&missing, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert_refused(serve("broker", &data).args(["--port", "0"]).env("CASCADE_SECRET_FILE", &missing), "chmod 600");
+    assert_refused(serve("broker", &data).args(["--port", "0"]).env("CASCADE_SECRET_FILE", &missing), 1, "chmod 600");
 }

@@ -70,7 +70,7 @@ async fn an_event_that_cannot_be_parks_its_own_order_and_no_other() {
     assert_eq!(letters().await.as_array().map(Vec::len), Some(1), "a dead letter outlives the process");
 
     let discard = format!("/api/subscriptions/order/dead-letters/{position}/discard");
-    assert_eq!(ask(Method::POST, &discard, &as_operator, String::new()).await.status, StatusCode::ACCEPTED);
+    assert_eq!(ask(Method::POST, &discard, &as_operator, String::new()).await.status, StatusCode::OK);
     let events = customer.all_events_of(&parked).await;
     let last: Vec<&str> = events.iter().rev().take(3).map(name_of).collect();
     assert_eq!(last, ["OrderCancelled", "PaymentRefunded", "PaymentReversalRequested"]);
@@ -147,10 +147,11 @@ async fn half_sent_requests_order_nothing_and_hold_nobody_up() {
         waiting.push((half, stream));
     }
     customer.all_events_of(&customer.order("meanwhile").await.unwrap()).await;
-    // Half of those who wait go away; of the rest, those without a whole head are sent away.
+    // Half of those who wait go away; of the rest, those who began a head and do not end it are sent away. Who has sent nothing may be a
+    // balancer's connection in reserve.
     waiting.truncate(100);
     for (half, mut stream) in waiting {
-        if !half.contains("\r\n\r\n") {
+        if !half.is_empty() && !half.contains("\r\n\r\n") {
             assert!(raw::is_closed_within(&mut stream, HEAD_PATIENCE).await, "still waiting for the rest of {half:?}");
         }
     }

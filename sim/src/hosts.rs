@@ -19,7 +19,7 @@ use kit::{
     Environment, Lifecycle, Machine, Service,
     broker_client::{Registration, RemoteBroker},
     chance::{Chance, Pace},
-    http::{Gate, client::Client, server},
+    http::{Gate, Proxies, client::Client, server},
     security::Keyring,
 };
 use order::Orders;
@@ -133,7 +133,7 @@ impl Shop {
     }
 
     async fn serve(self, name: &str, port: u16, router: Router, environment: Environment, lifecycle: Lifecycle) -> turmoil::Result {
-        let gate = Gate { keyring: self.keyring, is_playground: true, hosts: vec![name.to_owned()] };
+        let gate = Gate { keyring: self.keyring, is_playground: true, hosts: vec![name.to_owned()], proxies: Proxies::none() };
         let router = kit::http::finish(router, Arc::new(gate), &environment);
         let listener = SimulatedListener(turmoil::net::TcpListener::bind(("0.0.0.0", port)).await?);
         server::serve(listener, router, lifecycle.clone()).await;

@@ -34,7 +34,7 @@ fn main() -> std::process::ExitCode {
 
 fn run(flags: &Flags) -> anyhow::Result<()> {
     if flags.trace {
-        kit::telemetry::start(kit::telemetry::LogFormat::Text);
+        kit::telemetry::start(kit::telemetry::LogFormat::Text, kit::telemetry::Color::Auto);
     }
     let mut found = 0_u64;
     for seed in flags.seed..flags.seed.saturating_add(flags.count) {

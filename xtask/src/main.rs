@@ -1,7 +1,7 @@
 //! The project's own tasks: `cargo xtask test` runs what the continuous integration runs, and nothing else does.
 //!
-//! It owns the order of the steps, what must be installed for them, the sum of all tests, and the checks of structure. It never
-//! builds a release and never changes a source file.
+//! It owns the order of the steps, what must be installed and started for them, the sum of all tests, and the checks of structure. It
+//! never changes a source file.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 /// The steps of a test run, in order.
@@ -9,6 +9,9 @@ mod suite;
 
 /// What the tests need installed.
 mod tools;
+
+/// A container engine for the tests, and the shop's image.
+mod engine;
 
 /// How many tests passed, failed and were skipped, read from what the test runners print.
 mod tally;
@@ -35,9 +38,9 @@ struct Arguments {
 enum Task {
     /// Runs all checks and tests, as the continuous integration does.
     Test {
-        /// Only what fits the inner loop: no processes, no browser, no simulation.
+        /// Only a part of it.
         scope: Option<Scope>,
-        /// Installs what the tests need first (as root, with apt-get, rustup and npm).
+        /// Installs what the tests need first (as root, with apt-get, rustup, npm and pip).
         #[arg(long)]
         install: bool,
     },
@@ -47,14 +50,19 @@ enum Task {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scope {
-    /// The inner loop.
+    /// The inner loop: no processes, no browser, no containers, no simulation.
     Quick,
+    /// The shop in containers alone.
+    Containers,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
         Task::Test { scope: Some(Scope::Quick), install } => tools::provide(tools::QUICK, install).and_then(|()| suite::quick(&root())),
+        Task::Test { scope: Some(Scope::Containers), install } => {
+            tools::provide(tools::CONTAINERS, install).and_then(|()| suite::containers(&root()))
+        }
         Task::Test { scope: None, install } => tools::provide(tools::ALL, install).and_then(|()| suite::full(&root())),
         Task::Structure => structure::report(&root()),
     };

@@ -12,6 +12,7 @@ use std::{
 use anyhow::{Context, bail};
 
 use crate::{
+    engine::Engine,
     structure,
     tally::{Reader, Runner, Tally},
 };
@@ -27,6 +28,8 @@ enum Work {
     Structure,
     /// A command that succeeds or fails.
     Command(Command),
+    /// The container engine, which the tests after it find running.
+    Engine,
     /// A command that runs tests, or why it cannot be put together.
     Tests(Runner, anyhow::Result<Command>),
 }
@@ -53,6 +56,7 @@ pub(crate) fn full(root: &Path) -> anyhow::Result<()> {
     let mut tests = cargo(root, &all_but_simulation);
     // A snapshot that differs is a failure here; the inner loop leaves the new one beside it, to be looked at.
     tests.env("INSTA_UPDATE", "no");
+    steps.push(on_engine(root, &mut tests));
     steps.push(Step { name: "tests", work: Work::Tests(Runner::Cargo, Ok(tests)) });
     // It runs thousands of shops, so our own crates are optimised for it. Not `--release`: that would build every dependency once
     // more, and without the overflow checks and debug assertions that make a simulation worth running.
@@ -62,7 +66,24 @@ pub(crate) fn full(root: &Path) -> anyhow::Result<()> {
     run(root, steps)
 }
 
-/// Runs the inner loop: no processes, no browser, no simulation.
+/// Runs the tests of the shop in containers.
+///
+/// # Errors
+/// The first step that failed, or that tests were skipped.
+pub(crate) fn containers(root: &Path) -> anyhow::Result<()> {
+    let mut tests = cargo(root, &["test", "--package", "cascade", "--test", "balancer", "--test", "containers", "--no-fail-fast"]);
+    let steps = vec![on_engine(root, &mut tests), Step { name: "tests", work: Work::Tests(Runner::Cargo, Ok(tests)) }];
+    run(root, steps)
+}
+
+/// The step that starts the container engine, which `tests` are told of.
+fn on_engine(root: &Path, tests: &mut Command) -> Step {
+    let (name, value) = Engine::environment(root);
+    tests.env(name, value);
+    Step { name: "container engine", work: Work::Engine }
+}
+
+/// Runs the inner loop: no processes, no browser, no containers, no simulation.
 ///
 /// # Errors
 /// The first step that failed, or that tests were skipped.
@@ -80,7 +101,10 @@ pub(crate) fn quick(root: &Path) -> anyhow::Result<()> {
 
 fn run(root: &Path, steps: Vec<Step>) -> anyhow::Result<()> {
     let mut total = Tally::default();
-    let outcome = steps.into_iter().try_for_each(|step| run_step(root, step, &mut total, &mut std::io::stdout()));
+    let mut engine = None;
+    let outcome = steps.into_iter().try_for_each(|step| run_step(root, step, &mut engine, &mut total, &mut std::io::stdout()));
+    // Before anything else: it must not outlive the run, however that ends.
+    drop(engine);
     let outcome = outcome.and_then(|()| match total.skipped {
         0 => Ok(()),
         skipped => bail!("{skipped} tests were skipped: a test that is not run is no test"),
@@ -96,12 +120,13 @@ fn run(root: &Path, steps: Vec<Step>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_step(root: &Path, step: Step, total: &mut Tally, screen: &mut impl Write) -> anyhow::Result<()> {
+fn run_step(root: &Path, step: Step, engine: &mut Option<Engine>, total: &mut Tally, screen: &mut impl Write) -> anyhow::Result<()> {
     writeln!(screen, "== {}", step.name)?;
     let failed_before = total.failed;
     let outcome = match step.work {
         Work::Structure => structure::report(root),
         Work::Command(command) => run_command(command),
+        Work::Engine => Engine::provide(root).map(|started| *engine = Some(started)),
         Work::Tests(runner, command) => command.and_then(|command| run_tests(runner, command, total, screen)),
     };
     if outcome.is_err() && total.failed == failed_before {
@@ -185,7 +210,7 @@ fn find_client_tests(folder: &Path, files: &mut Vec<PathBuf>) -> std::io::Result
     Ok(())
 }
 
-/// Unit tests, and all integration tests that start no process and no browser.
+/// Unit tests, and all integration tests that start no process, no browser and no container.
 fn quick_tests(root: &Path) -> anyhow::Result<Command> {
     let metadata = structure::metadata(root)?;
     let packages = metadata.workspace_packages().into_iter().filter(|package| package.name.as_str() != "sim");
@@ -199,7 +224,9 @@ fn quick_tests(root: &Path) -> anyhow::Result<Command> {
 }
 
 fn is_quick(test_target: &str) -> bool {
-    !["process", "browser"].iter().any(|slow| test_target == *slow || test_target.starts_with(&format!("{slow}_")))
+    !["process", "browser", "balancer", "containers"]
+        .iter()
+        .any(|slow| test_target == *slow || test_target.starts_with(&format!("{slow}_")))
 }
 
 #[cfg(test)]
@@ -215,7 +242,7 @@ mod tests {
     #[test]
     fn the_inner_loop_leaves_processes_and_browsers_out() {
         assert!(is_quick("schemas") && is_quick("lanes") && is_quick("processing"));
-        assert!(!is_quick("process_kill") && !is_quick("browser") && !is_quick("browser_scenario"));
+        assert!(!is_quick("containers") && !is_quick("process_kill") && !is_quick("browser") && !is_quick("browser_scenario"));
     }
 
     #[test]
@@ -230,7 +257,7 @@ mod tests {
         let (mut total, mut screen) = (Tally::default(), Vec::new());
         let script = "echo 'test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out'; exit 101";
         let step = Step { name: "tests", work: Work::Tests(Runner::Cargo, Ok(shell(script))) };
-        let error = format!("{:#}", run_step(Path::new("."), step, &mut total, &mut screen).unwrap_err());
+        let error = format!("{:#}", run_step(Path::new("."), step, &mut None, &mut total, &mut screen).unwrap_err());
         assert!(error.starts_with("step `tests` failed: "), "{error}");
         assert!(String::from_utf8_lossy(&screen).contains("2 passed"));
         assert_eq!(total, Tally { passed: 2, failed: 1, skipped: 0 });
@@ -240,7 +267,7 @@ mod tests {
     fn a_step_that_breaks_before_it_counts_is_one_failure() {
         let mut total = Tally::default();
         let step = Step { name: "lints", work: Work::Command(shell("exit 3")) };
-        assert!(run_step(Path::new("."), step, &mut total, &mut Vec::new()).is_err());
+        assert!(run_step(Path::new("."), step, &mut None, &mut total, &mut Vec::new()).is_err());
         assert_eq!(total.failed, 1);
     }
 }

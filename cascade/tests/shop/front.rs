@@ -16,7 +16,8 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The front. It closes when it is dropped.
 pub struct Front {
     port: u16,
-    _open: oneshot::Sender<()>,
+    /// None for one that somebody else opened.
+    _open: Option<oneshot::Sender<()>>,
 }
 
 impl Front {
@@ -37,7 +38,12 @@ impl Front {
                 }
             });
         });
-        Self { port, _open: open }
+        Self { port, _open: Some(open) }
+    }
+
+    /// One that is there already.
+    pub fn elsewhere(port: u16) -> Self {
+        Self { port, _open: None }
     }
 
     pub fn port(&self) -> u16 {

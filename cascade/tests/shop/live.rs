@@ -33,6 +33,11 @@ pub struct Socket {
 impl Socket {
     /// Opens it, and is welcomed; a refusal gives the status.
     pub async fn open(shop: &Shop, customer: &Customer, query: &str, headers: &[(&str, &str)]) -> Result<Self, u16> {
+        Self::try_open(shop, customer, query, headers).await.map_err(|status| status.expect("the connection broke"))
+    }
+
+    /// The same, where the shop may break down: then there is no status.
+    pub async fn try_open(shop: &Shop, customer: &Customer, query: &str, headers: &[(&str, &str)]) -> Result<Self, Option<u16>> {
         let mut request = format!("ws://127.0.0.1:{}/api/live{query}", shop.port()).into_client_request().unwrap();
         let map = request.headers_mut();
         map.insert("sec-websocket-protocol", HeaderValue::from_static("cloudevents.json"));
@@ -49,8 +54,8 @@ impl Socket {
                 socket.welcome = welcome["data"].clone();
                 Ok(socket)
             }
-            Err(Error::Http(answer)) => Err(answer.status().as_u16()),
-            Err(error) => panic!("{error}"),
+            Err(Error::Http(answer)) => Err(Some(answer.status().as_u16())),
+            Err(_) => Err(None),
         }
     }
 

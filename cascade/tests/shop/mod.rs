@@ -31,7 +31,7 @@ pub mod routes;
 use std::{
     collections::BTreeMap,
     io::Read,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::Arc,
     time::{Duration, Instant},
@@ -117,15 +117,30 @@ impl Shop {
 
     /// Five services with a front; none of them is started yet.
     pub fn five(folder: &Path, flags: &[&str]) -> Self {
+        Self::five_in(|_| folder.to_owned(), flags)
+    }
+
+    /// The same, each with a data folder of its own below `folder`, named for it.
+    pub fn five_apart(folder: &Path, flags: &[&str]) -> Self {
+        Self::five_in(|service| folder.join(service.as_str()), flags)
+    }
+
+    fn five_in(folder_of: impl Fn(ServiceName) -> PathBuf, flags: &[&str]) -> Self {
         let ports: BTreeMap<ServiceName, u16> = ServiceName::ALL.map(|service| (service, process::free_port())).into();
         let url = |service| format!("http://127.0.0.1:{}", ports[&service]);
         let (broker, order) = (url(ServiceName::Broker), url(ServiceName::Order));
         let processes = ports.iter().map(|(service, port)| {
+            let folder = folder_of(*service);
             let own = ["serve", service.as_str(), "--data-dir", folder.to_str().unwrap(), "--broker-url", &broker, "--order-url", &order];
             let arguments = own.iter().chain(flags).map(|&argument| argument.to_owned()).collect();
             (service.as_str(), Process::new(arguments, *port))
         });
         Self { processes: processes.collect(), front: Some(Front::open(ports.clone())) }
+    }
+
+    /// A shop that somebody else runs, behind a front on this port.
+    pub fn elsewhere(port: u16) -> Self {
+        Self { processes: BTreeMap::new(), front: Some(Front::elsewhere(port)) }
     }
 
     /// One of the services that run apart.
@@ -143,6 +158,11 @@ impl Shop {
 
     pub fn pid(&self) -> u32 {
         self.processes["up"].pid()
+    }
+
+    /// What the shop in one process said on stderr since its last start.
+    pub fn said(&self) -> String {
+        self.processes["up"].said()
     }
 
     /// kill -9.
@@ -216,6 +236,7 @@ pub struct Customer {
     client: Client,
     base: String,
     cookie: Option<HeaderValue>,
+    limits: Limits,
 }
 
 /// An answer with a JSON body, or none.
@@ -230,7 +251,7 @@ pub struct Answer {
 impl Customer {
     /// Somebody without a session.
     pub fn stranger(shop: &Shop) -> Self {
-        Self { client: Client::new(Arc::new(TcpConnect)), base: shop.base(), cookie: None }
+        Self { client: Client::new(Arc::new(TcpConnect)), base: shop.base(), cookie: None, limits: LIMITS }
     }
 
     /// Somebody who has looked at a page of the shop, and so has a session.
@@ -240,6 +261,11 @@ impl Customer {
         let cookie = answer.headers.get(header::SET_COOKIE).unwrap().to_str().unwrap();
         customer.cookie = Some(HeaderValue::try_from(cookie.split(';').next().unwrap()).unwrap());
         customer
+    }
+
+    /// The same, who waits for longer: behind a balancer that waits for a service.
+    pub fn patient(self) -> Self {
+        Self { limits: Limits { timeout: PATIENCE, ..LIMITS }, ..self }
     }
 
     /// The same with another session.
@@ -268,7 +294,7 @@ impl Customer {
         if let Some(cookie) = &self.cookie {
             map.insert(header::COOKIE, cookie.clone());
         }
-        let answer = self.client.send(method, &uri, map, body.into().into(), LIMITS).await?;
+        let answer = self.client.send(method, &uri, map, body.into().into(), self.limits).await?;
         let text = String::from_utf8_lossy(answer.body()).into_owned();
         Ok(Answer {
             status: answer.status(),

@@ -1,8 +1,9 @@
 //! Starting, serving and stopping in order.
 //!
-//! A stop has two phases. *Draining*: the service says that it is not ready, takes no new connections, and finishes the requests it
-//! has. *Halting*: writer loops commit what is queued, every other loop ends. What is not finished then is durable and goes on after
-//! the next start.
+//! A stop has three phases. *Leaving*: the service says that it is not ready and asks for each connection to be closed with the answer,
+//! but serves on, for as long as a load balancer needs to notice. *Draining*: it takes no new connections and finishes the requests it
+//! has. *Halting*: writer loops commit what is queued, every other loop ends. What is not finished then is durable and goes on after the
+//! next start.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -13,7 +14,7 @@ use std::{
 use futures_util::FutureExt;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
-    task::TaskTracker,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
 use crate::environment::Writers;
@@ -21,6 +22,7 @@ use crate::environment::Writers;
 /// Every task of a process, and the signals that end them. Clones are the same lifecycle.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
+    leaving: CancellationToken,
     draining: CancellationToken,
     halting: CancellationToken,
     requests: TaskTracker,
@@ -43,6 +45,11 @@ impl Lifecycle {
     /// Runs `task` as part of answering requests: draining waits for it.
     pub fn spawn_request(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.requests.spawn(task));
+    }
+
+    /// Draining waits until the token is dropped, too: for whoever may still spawn requests.
+    pub(crate) fn expect_requests(&self) -> TaskTrackerToken {
+        self.requests.token()
     }
 
     /// Runs a loop that waits for the disk, where `writers` says.
@@ -80,7 +87,7 @@ impl Lifecycle {
         let reason = reason.into();
         tracing::error!(reason, "stopping because something broke");
         let _ = self.failure.set(reason);
-        self.draining.cancel();
+        self.drain();
         self.halting.cancel();
     }
 
@@ -89,7 +96,12 @@ impl Lifecycle {
         self.failure.get().map(String::as_str)
     }
 
-    /// Whether new work is still taken.
+    /// Whether the service is to be left alone: it is not ready any more.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.is_cancelled()
+    }
+
+    /// Whether no new work is taken any more.
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()
     }
@@ -109,9 +121,24 @@ impl Lifecycle {
         self.halting.is_cancelled()
     }
 
+    /// Leaves: for `linger` everything is served as before, new connections too, while `/ready` answers 503 and each answer asks for its
+    /// connection to be closed, so that a load balancer goes elsewhere without ever meeting a connection that is being closed. Returns
+    /// at once when `linger` is zero, and early when something breaks. To be followed by [`Lifecycle::stop`].
+    pub async fn leave(&self, linger: Duration) {
+        self.leaving.cancel();
+        if linger.is_zero() {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = self.drained() => {}
+            () = tokio::time::sleep(linger) => {}
+        }
+    }
+
     /// Stops in order: drains, then halts, within `deadline` in all. Answers whether all ended in time.
     pub async fn stop(&self, deadline: Duration) -> bool {
-        self.draining.cancel();
+        self.drain();
         self.requests.close();
         let all = async {
             // Half of the time is for requests; what they began must still be committed.
@@ -121,5 +148,10 @@ impl Lifecycle {
             self.loops.wait().await;
         };
         tokio::time::timeout(deadline, all).await.is_ok()
+    }
+
+    fn drain(&self) {
+        self.leaving.cancel();
+        self.draining.cancel();
     }
 }

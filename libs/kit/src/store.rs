@@ -3,6 +3,9 @@
 //! One file per service, in WAL mode with `synchronous=FULL`: a committed transaction survives a power cut. One process owns a
 //! file; one writer writes it, readers read beside it.
 
+/// A copy of several stores as they were at one instant.
+pub mod backup;
+
 use std::{
     fs::File,
     path::{Path, PathBuf},
@@ -32,6 +35,10 @@ const FRAMES_PER_CHECKPOINT: i64 = 4_096;
 const FRAMES_MAX: i64 = 16_384;
 /// How long a reader waits for a lock, in milliseconds; writers do not lock readers out in WAL mode.
 const READ_BUSY_MS: u64 = 2_000;
+/// How long a writer waits at once for a lock that only another program can hold; then it says so, and waits on.
+pub(crate) const WRITE_BUSY: Duration = Duration::from_millis(250);
+/// The pause after that, in which others of the same thread may go on.
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +52,9 @@ pub enum StoreError {
         cause: std::io::Error,
     },
     /// Another process has the store.
-    #[error("data folder `{path}` is in use by another process")]
+    #[error("store `{path}` is in use by another process")]
     InUse {
-        /// The folder.
+        /// The file.
         path: PathBuf,
     },
     /// The linked SQLite would be unsafe, or refuses to be durable.
@@ -101,7 +108,7 @@ impl From<rusqlite::Error> for StoreError {
 
 impl StoreError {
     /// Whether another program holds the lock, so that the same may succeed later.
-    pub fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         matches!(self, Self::Sqlite(error) if matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked)))
     }
 
@@ -164,8 +171,29 @@ impl Store {
         for (layer, migrations) in layers {
             migrate(&mut connection, &path, layer, migrations).map_err(unreadable)?;
         }
+        connection.busy_timeout(WRITE_BUSY)?;
         let readers = Readers { path: Arc::from(path), idle: Arc::default() };
         Ok(Self { connection, readers, _lock: lock })
+    }
+
+    /// Begins a transaction that writes, however long another program holds the store's lock: to copy it, for example. Nothing is lost
+    /// by waiting; giving up would fail inputs that have nothing wrong with them.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub async fn begin(&mut self) -> Result<(), StoreError> {
+        let mut is_said = false;
+        loop {
+            match self.connection.execute_batch("begin immediate").map_err(StoreError::from) {
+                Err(error) if error.is_busy() => {
+                    if !std::mem::replace(&mut is_said, true) {
+                        tracing::warn!(store = %self.readers.path.display(), "another program holds the store's lock; waiting");
+                    }
+                    tokio::time::sleep(BUSY_PAUSE).await;
+                }
+                begun => return begun,
+            }
+        }
     }
 
     /// Read connections to the same file.
@@ -188,7 +216,7 @@ fn lock(folder: &Path, name: &str) -> Result<File, StoreError> {
     let file = File::options().create(true).truncate(false).write(true).open(folder.join(format!("{name}.lock"))).map_err(unusable)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: folder.into() }),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: folder.join(format!("{name}.db")) }),
         Err(error) => Err(unusable(error.into())),
     }
 }
@@ -391,7 +419,7 @@ mod tests {
         let store = Store::open(folder.path(), "things", &[TABLE], Durability::Full).unwrap();
         store.connection.execute("insert into things (id) values ('a')", []).unwrap();
         let again = Store::open(folder.path(), "things", &[TABLE], Durability::Full);
-        assert!(matches!(again, Err(StoreError::InUse { .. })));
+        assert_eq!(again.unwrap_err().to_string(), format!("store `{}/things.db` is in use by another process", folder.path().display()));
         let count: i64 =
             store.readers().read(|db| Ok::<_, StoreError>(db.query_row("select count(*) from things", [], |row| row.get(0))?)).unwrap();
         assert_eq!(count, 1);
@@ -403,6 +431,22 @@ mod tests {
         drop(Store::open(folder.path(), "things", &[TABLE, "create table more (id text)"], Durability::Full).unwrap());
         let older = Store::open(folder.path(), "things", &[TABLE], Durability::Full);
         assert!(matches!(older, Err(StoreError::Newer { found: 2, known: 1, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_writer_waits_out_another_program_that_holds_the_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(folder.path(), "things", &[TABLE], Durability::Full).unwrap();
+        let other = Connection::open(folder.path().join("things.db")).unwrap();
+        other.execute_batch("begin immediate").unwrap();
+        let release = async {
+            // Longer than one wait of SQLite's own.
+            tokio::task::yield_now().await;
+            other.execute_batch("rollback").unwrap();
+        };
+        let (begun, ()) = tokio::join!(store.begin(), release);
+        begun.unwrap();
+        store.connection.execute_batch("insert into things (id) values ('a'); commit").unwrap();
     }
 
     #[test]

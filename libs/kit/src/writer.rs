@@ -46,8 +46,6 @@ const BATCH_MAX: usize = 512;
 const TIDY_AFTER: Duration = Duration::from_millis(250);
 /// The pause before the write-ahead file is tried again that a reader kept from being emptied.
 const TRUNCATE_AGAIN_AFTER: Duration = Duration::from_millis(200);
-/// The pause after another program held the store's lock, e.g. to copy it.
-const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// How long a timer rests whose input broke instead of being applied.
 const REST_MS: u64 = 30_000;
 
@@ -222,23 +220,15 @@ impl<M: Machine> Writer<M> {
 
     /// Writes `jobs` in one transaction. If that breaks for a reason other than the disk, each runs alone and only the culprit fails.
     async fn write(&mut self, jobs: Vec<Job<M>>) -> Result<(), StoreError> {
-        let applied = loop {
-            match self.apply(&jobs) {
-                Err(error) if error.is_busy() => {
-                    self.roll_back()?;
-                    tracing::warn!(service = M::NAME, "another program holds the store's lock; waiting");
-                    tokio::time::sleep(BUSY_PAUSE).await;
-                }
-                applied => break applied,
-            }
-        };
-        match applied {
+        self.parts.store.begin().await?;
+        match self.apply(&jobs) {
             Ok(batch) => self.commit(batch, jobs).await,
             Err(error) if error.is_fatal() => Err(error),
             Err(_) => {
                 self.roll_back()?;
                 for job in jobs {
                     let alone = vec![job];
+                    self.parts.store.begin().await?;
                     match self.apply(&alone) {
                         Ok(batch) => self.commit(batch, alone).await?,
                         Err(error) if error.is_fatal() => return Err(error),
@@ -254,10 +244,9 @@ impl<M: Machine> Writer<M> {
         }
     }
 
-    /// Does all but the commit.
+    /// Does all between begin and commit.
     fn apply(&mut self, jobs: &[Job<M>]) -> Result<Batch<M>, StoreError> {
         let db = &self.parts.store.connection;
-        db.execute_batch("begin immediate")?;
         let mut batch = OpenBatch::new(&*self.parts.machine, &self.parts.environment, db);
         rows::delete_outbox(db, &self.tidy)?;
         for job in jobs {

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use kit::{
     Lifecycle, Problem,
     http::{
-        Body, Caller, Gate,
+        Body, Caller, Gate, Proxies, Scheme,
         client::{Client, ClientError, Limits, TcpConnect},
         finish, health,
         identity::session_cookie,
@@ -41,7 +41,7 @@ fn router() -> Router {
         .route("/who", get(async |caller: Caller| format!("{caller:?}")))
         .route("/wish", post(async |body: Body<Wish>| body.bytes.len().to_string()))
         .route("/panic", get(async || -> Result<(), Problem> { panic!("on purpose") }));
-    let gate = Gate { keyring: keyring(), is_playground: true, hosts: vec![String::from("shop.example")] };
+    let gate = Gate { keyring: keyring(), is_playground: true, hosts: vec![String::from("shop.example")], proxies: Proxies::none() };
     finish(routes, Arc::new(gate), &testkit::world(1))
 }
 
@@ -90,7 +90,7 @@ async fn every_error_is_a_problem_document_with_a_request_id() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_are_known_by_their_cookie_or_token() {
-    let cookie = session_cookie(&keyring(), "guest-1").unwrap();
+    let cookie = session_cookie(&keyring(), "guest-1", Scheme::Http).unwrap();
     let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
     let forged = cookie.replace("guest-1", "guest-2");
     let token = |name: &str| format!("Bearer {}", keyring().service_token(name));

@@ -52,10 +52,10 @@ pub enum Filter {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Selection {
     /// The types of events; none asks for every type.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub types: Option<BTreeSet<String>>,
     /// All of these must hold.
-    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "parse::stored")]
+    #[serde(default, deserialize_with = "parse::stored")]
     pub filters: Vec<Filter>,
 }
 

@@ -91,8 +91,7 @@ pub(crate) fn engine_problem(error: &EngineError) -> Problem {
     match error {
         EngineError::VersionConflict { .. } => Problem::conflict("version_conflict", "somebody else changed it; try again"),
         EngineError::Trimmed { .. } => Problem::new(StatusCode::GONE, "trimmed", error.to_string()),
-        EngineError::LeaseHeld { .. } => Problem::conflict("lease_held", error.to_string()),
-        EngineError::LeaseLost { .. } => Problem::conflict("lease_lost", error.to_string()),
+        EngineError::LeaseHeld { .. } | EngineError::LeaseLost { .. } => Problem::unavailable("another broker has taken over"),
         EngineError::Busy => Problem::busy(),
         EngineError::Closed => Problem::unavailable("the broker is stopping"),
         EngineError::DiskFull => disk_full(),

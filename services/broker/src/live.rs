@@ -36,7 +36,7 @@ use axum::{
 use http::{HeaderMap, StatusCode};
 use kit::{
     Environment, Lifecycle, Problem,
-    http::{Query, identity::GateOf, layers::is_same_origin},
+    http::{Query, Remote, identity::GateOf, layers::is_same_origin},
 };
 use serde::Deserialize;
 
@@ -121,6 +121,7 @@ pub(crate) async fn live(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     GateOf(gate): GateOf,
+    remote: Remote,
     Query(query): Query<LiveQuery>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -128,7 +129,7 @@ pub(crate) async fn live(
     let headers = request.headers();
     let asked = start::asked(headers, query.after.as_deref())?;
     let view = View::choose(shared.engine.as_ref(), &caller, &gate, query.subject, query.share.as_deref()).await?;
-    if !is_same_origin(headers, header_text(headers, "host").unwrap_or_default()) {
+    if !is_same_origin(headers, header_text(headers, "host").unwrap_or_default(), remote.scheme) {
         return Err(Problem::forbidden("streams for pages of other sites are not opened"));
     }
     if header_text(headers, "accept").is_some_and(|accept| accept.contains("text/event-stream")) {

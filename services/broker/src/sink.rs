@@ -47,7 +47,7 @@ pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// How much of an answer is kept as a reason, in characters.
-const REASON_CHARS_MAX: usize = 300;
+const REASON_CHARS_MAX: usize = 160;
 /// How much of an answer is kept beside that, in bytes.
 const BEGINNING_BYTES_MAX: usize = 1_024;
 

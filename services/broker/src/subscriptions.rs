@@ -431,7 +431,7 @@ impl Subscriptions {
 
     fn start(&self, name: &str, stored: Stored, version: i64, target: Option<Target>) {
         let (instructions, queue) = mpsc::channel(INSTRUCTIONS_MAX);
-        let status = Arc::new(Mutex::new(Status::new()));
+        let status = Arc::new(Mutex::new(Status::at(&Cursor::default(), target.as_ref())));
         let dispatcher = Dispatcher {
             name: name.to_owned(),
             key: name.to_owned(),

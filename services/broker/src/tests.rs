@@ -6,7 +6,7 @@ use axum::Router;
 use kit::{
     Clock, Envelope, Environment, EventId, Lifecycle, Timestamp,
     environment::{RealDisk, Writers},
-    http::{Gate, client::TcpConnect},
+    http::{Gate, Proxies, client::TcpConnect},
     ids::Ids,
     security::Keyring,
 };
@@ -132,7 +132,7 @@ pub(crate) async fn shop_on(disk: MemoryDisk, settings: Settings) -> Shop {
 }
 
 fn open(broker: Broker, environment: &Environment, lifecycle: Lifecycle) -> Shop {
-    let gate = Arc::new(Gate { keyring: keyring(), is_playground: true, hosts: Vec::new() });
+    let gate = Arc::new(Gate { keyring: keyring(), is_playground: true, hosts: Vec::new(), proxies: Proxies::none() });
     let router = broker.router().merge(broker.subject_events_route("/api/orders/{id}/events"));
     Shop { router: kit::http::finish(router, gate, environment), broker, lifecycle, _folder: None }
 }

@@ -28,7 +28,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use kit::{
     Handle, Problem,
     http::{
-        Body, Caller, Gate, Params, Query,
+        Body, Caller, Gate, Params, Query, Remote,
         extract::{parse_json, read_bytes},
         identity::{GateOf, session_cookie},
     },
@@ -66,6 +66,7 @@ async fn create_order(
     State(orders): State<Handle<Orders>>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     headers: HeaderMap,
     body: Body<api::NewOrder>,
 ) -> Result<Response, Problem> {
@@ -98,7 +99,7 @@ async fn create_order(
     };
     if caller.owner().is_none()
         && is_owner
-        && let Some(cookie) = session_cookie(&gate.keyring, owner.as_str())
+        && let Some(cookie) = session_cookie(&gate.keyring, owner.as_str(), remote.scheme)
     {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }

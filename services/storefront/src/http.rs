@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use kit::{
     Problem,
     http::{
-        Caller, Gate, Params,
+        Caller, Gate, Params, Remote,
         extract::{parse_json, read_bytes},
         identity::{GateOf, session_cookie},
     },
@@ -50,9 +50,10 @@ async fn show_shop(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller, remote);
     Ok(visitor.welcome(pages::shop, headers))
 }
 
@@ -60,11 +61,12 @@ async fn show_scenarios(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller, remote);
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost:4000");
-    let origin = format!("http://{host}");
+    let origin = format!("{}://{host}", remote.scheme);
     Ok(visitor.welcome(|headers| pages::scenarios(headers, &origin), headers))
 }
 
@@ -73,12 +75,13 @@ async fn show_scenario(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     Params(number): Params<String>,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let gate = gate.ok_or_else(Problem::internal)?;
-    let visitor = Visitor::of(&storefront, &gate, &caller);
+    let visitor = Visitor::of(&storefront, &gate, &caller, remote);
     let mut response = match (scenarios::find(&number), wants(&headers)) {
         // Asking what a GET would answer must not do what it does.
         (Some(_), Wants::Json) if method != Method::GET => Json(()).into_response(),
@@ -99,10 +102,11 @@ async fn show_order(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     Params(order_id): Params<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+    let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller, remote);
     match (order_id.parse::<OrderId>(), wants(&headers)) {
         (Ok(_), _) => Ok(visitor.welcome(pages::order, headers)),
         (Err(_), Wants::Page) => Ok(visitor.welcome(|headers| pages::not_found(headers, "There is no order of this number."), headers)),
@@ -124,6 +128,7 @@ async fn show_lost(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     method: Method,
     uri: Uri,
     headers: HeaderMap,
@@ -131,7 +136,7 @@ async fn show_lost(
     let is_read = matches!(method, Method::GET | Method::HEAD);
     let mut response = match wants(&headers) {
         Wants::Page if is_read => {
-            let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller);
+            let visitor = Visitor::of(&storefront, &gate.ok_or_else(Problem::internal)?, &caller, remote);
             visitor.welcome(|headers| pages::not_found(headers, &format!("There is nothing at {}.", uri.path())), headers)
         }
         Wants::Page | Wants::Json | Wants::Anything => Problem::not_found("nothing can be found under this path").into_response(),
@@ -157,6 +162,7 @@ async fn create_run(
     State(storefront): State<Storefront>,
     GateOf(gate): GateOf,
     caller: Caller,
+    remote: Remote,
     Params(number): Params<String>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -179,7 +185,7 @@ async fn create_run(
             return Err(Problem::unprocessable("invalid_body", "a run takes no options"));
         }
     }
-    let visitor = Visitor::of(&storefront, &gate, &caller);
+    let visitor = Visitor::of(&storefront, &gate, &caller, remote);
     run(&storefront, &gate, visitor, scenario, &headers).await
 }
 
@@ -263,12 +269,12 @@ struct Visitor {
 }
 
 impl Visitor {
-    fn of(storefront: &Storefront, gate: &Arc<Gate>, caller: &Caller) -> Self {
+    fn of(storefront: &Storefront, gate: &Arc<Gate>, caller: &Caller, remote: Remote) -> Self {
         match caller.owner() {
             Some(owner) => Self { owner: owner.to_owned(), new_session: None },
             None => {
                 let owner = format!("guest-{}", new_id(storefront));
-                let new_session = session_cookie(&gate.keyring, &owner);
+                let new_session = session_cookie(&gate.keyring, &owner, remote.scheme);
                 Self { owner, new_session }
             }
         }

@@ -87,6 +87,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let read = axum::extract::Query::<T>::try_from_uri(&parts.uri);
-        read.map(|query| Self(query.0)).map_err(|rejection| Problem::bad_request("invalid_query", rejection.body_text()))
+        read.map(|query| Self(query.0)).map_err(|rejection| invalid_query(&rejection.body_text()))
+    }
+}
+
+/// What axum says is `<what failed>: <field>: <why>`, or without a field, which the reason then has in backticks.
+fn invalid_query(text: &str) -> Problem {
+    let reason = text.split_once(": ").map_or(text, |(_, reason)| reason);
+    let is_name = |name: &&str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let field = reason.split(": ").next().filter(is_name).or_else(|| reason.split('`').nth(1).filter(is_name));
+    let problem = Problem::bad_request("invalid_query", reason);
+    match field {
+        Some(field) => problem.field(field),
+        None => problem,
     }
 }

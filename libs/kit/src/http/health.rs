@@ -45,7 +45,7 @@ pub fn routes_awaiting(awaited: Option<Awaited>, lifecycle: Lifecycle) -> Router
 
 async fn ready(State(state): State<Arc<(Option<Awaited>, Lifecycle)>>) -> Result<impl IntoResponse, Problem> {
     let (awaited, lifecycle) = &*state;
-    if lifecycle.is_draining() {
+    if lifecycle.is_leaving() {
         return Err(Problem::unavailable("the service is stopping"));
     }
     match awaited {

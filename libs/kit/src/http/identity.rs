@@ -5,6 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use axum::{extract::FromRequestParts, http::request::Parts};
 use http::{HeaderMap, HeaderValue, header};
 
+use super::{Proxies, Scheme};
 use crate::{Problem, security::Keyring};
 
 /// The name of the session cookie.
@@ -21,6 +22,8 @@ pub struct Gate {
     pub is_playground: bool,
     /// Names that the `Host` header may have, beside `localhost` and loopback addresses; without ports.
     pub hosts: Vec<String>,
+    /// Whose word is taken about where a request came from.
+    pub proxies: Proxies,
 }
 
 /// Who is asking.
@@ -102,7 +105,13 @@ fn session(headers: &HeaderMap, keyring: &Keyring) -> Option<String> {
         .find_map(|(_, value)| keyring.open_session(value))
 }
 
-/// The `Set-Cookie` value that opens a session for `owner`: for this browser, not for scripts, not for other sites.
-pub fn session_cookie(keyring: &Keyring, owner: &str) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("{SESSION_COOKIE}={}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000", keyring.session(owner))).ok()
+/// The `Set-Cookie` value that opens a session for `owner`: for this browser, not for scripts, not for other sites. Who came encrypted
+/// gets one that is never sent in the clear.
+pub fn session_cookie(keyring: &Keyring, owner: &str, scheme: Scheme) -> Option<HeaderValue> {
+    let secure = match scheme {
+        Scheme::Http => "",
+        Scheme::Https => "; Secure",
+    };
+    let session = keyring.session(owner);
+    HeaderValue::try_from(format!("{SESSION_COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax; Max-Age=2592000{secure}")).ok()
 }

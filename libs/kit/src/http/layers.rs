@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use tracing::Instrument;
 
-use super::Gate;
+use super::{Gate, Remote, Scheme};
 use crate::{Environment, Problem};
 
 /// The largest body, in bytes, where a route sets no other limit.
@@ -41,10 +41,18 @@ struct Shell {
     environment: Environment,
 }
 
-async fn around(State(shell): State<Arc<Shell>>, request: Request, next: Next) -> Response {
+async fn around(State(shell): State<Arc<Shell>>, mut request: Request, next: Next) -> Response {
+    let remote = Remote::read(&shell.gate.proxies, request.extensions(), request.headers());
+    request.extensions_mut().insert(remote);
     let id = shell.environment.ids.uuid_v7(shell.environment.clock.now()).simple().to_string();
-    let span = tracing::info_span!("request", request.id = %id, http.method = %request.method(), http.path = request.uri().path());
-    let mut response = match check(&shell.gate, &request) {
+    let span = tracing::info_span!(
+        "request",
+        request.id = %id,
+        http.method = %request.method(),
+        http.path = request.uri().path(),
+        client.address = remote.address.map(tracing::field::display),
+    );
+    let mut response = match check(&shell.gate, &request, remote.scheme) {
         Ok(()) => {
             let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
             match tokio::time::timeout(ANSWER_TIMEOUT, answer).instrument(span).await {
@@ -69,7 +77,7 @@ async fn around(State(shell): State<Arc<Shell>>, request: Request, next: Next) -
 
 /// A page of another site can make a browser send requests here: the `Host` must be one of ours (DNS rebinding), and the `Origin` of
 /// an unsafe request must be the host it was sent to (request forgery).
-fn check(gate: &Gate, request: &Request) -> Result<(), Problem> {
+fn check(gate: &Gate, request: &Request, scheme: Scheme) -> Result<(), Problem> {
     let host = request
         .headers()
         .get(header::HOST)
@@ -80,19 +88,23 @@ fn check(gate: &Gate, request: &Request) -> Result<(), Problem> {
         return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", "this is not a name of this shop"));
     }
     let is_safe = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    if !is_safe && !is_same_origin(request.headers(), host) {
+    if !is_safe && !is_same_origin(request.headers(), host, scheme) {
         return Err(Problem::forbidden("requests from other sites are not taken"));
     }
     Ok(())
 }
 
 /// Whether a browser that sends these headers does so for a page of `host`. Programs send no `Origin`: they carry no cookies by accident.
-pub fn is_same_origin(headers: &HeaderMap, host: &str) -> bool {
-    match headers.get(header::ORIGIN).map(HeaderValue::to_str) {
-        None => true,
-        Some(Ok(origin)) => origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(host),
-        Some(Err(_)) => false,
-    }
+/// To what is reached encrypted, a page from the clear is another site (anybody in between may have written it). The other way round
+/// nothing is known: a proxy that we were not told of may have decrypted the request.
+pub fn is_same_origin(headers: &HeaderMap, host: &str, scheme: Scheme) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let Some((origin_scheme, origin_host)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else { return false };
+    let is_scheme = match scheme {
+        Scheme::Http => matches!(origin_scheme, "http" | "https"),
+        Scheme::Https => origin_scheme == "https",
+    };
+    is_scheme && origin_host == host
 }
 
 fn is_ours(gate: &Gate, host: &str) -> bool {

@@ -11,11 +11,8 @@ use crate::{
     machine::{Column, Key, Table},
     relay::OutboxRow,
     service::Idempotency,
-    store::StoreError,
+    store::{StoreError, WRITE_BUSY},
 };
-
-/// How long the writer waits for a lock that only another program can hold.
-const BUSY: Duration = Duration::from_millis(250);
 
 /// Stored for ever; append-only.
 pub(crate) const MIGRATIONS: &[&str] = &["
@@ -266,7 +263,7 @@ pub(super) fn insert_idempotency<M: Machine>(
 pub(super) fn truncate_write_ahead_file(db: &Connection) -> Result<bool, StoreError> {
     db.busy_timeout(Duration::ZERO)?;
     let is_busy = db.query_row("pragma wal_checkpoint(truncate)", [], |row| row.get::<_, i64>(0));
-    db.busy_timeout(BUSY)?;
+    db.busy_timeout(WRITE_BUSY)?;
     Ok(is_busy? == 0)
 }
 

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::Reset;
 use crate::{
     keeping::Cursor,
-    lanes::{Counts, Lanes, Words},
+    lanes::{Counts, Lanes, Tuning, Words},
+    sink::Target,
     wire,
 };
 
@@ -107,10 +108,10 @@ pub struct LastError {
 }
 
 impl Status {
-    /// Before anything is known.
-    pub(crate) fn new() -> Self {
-        let lanes = Lanes::new(crate::lanes::Tuning::default(), Position::START);
-        Self::of(&lanes, &Cursor::default(), false, (Timestamp::from_ms(0), Position::START))
+    /// Before more is known than where it starts, and whether it has a sink.
+    pub(crate) fn at(cursor: &Cursor, target: Option<&Target>) -> Self {
+        let lanes = Lanes::new(Tuning::default(), cursor.after);
+        Self::of(&lanes, cursor, target.is_some(), (Timestamp::from_ms(0), Position::START))
     }
 
     /// How `lanes` stand at the time `now`, when the log ends at `last`.

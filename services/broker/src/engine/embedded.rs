@@ -79,6 +79,7 @@ impl Embedded {
             queue,
             trimmed,
             last,
+            appended: 0,
             view: view.clone(),
             tail: tail_sender,
             clock: environment.clock.clone(),

@@ -163,7 +163,8 @@ fn owner(shared: &Shared, caller: Caller, name: &str) -> Result<By, Problem> {
             Ok(()) => Ok(By::Outsider(grant)),
             Err(missing) => Err(missing_scope(&missing)),
         },
-        Caller::Anonymous | Caller::Guest(_) => Err(Problem::unauthorized()),
+        Caller::Anonymous => Err(Problem::unauthorized()),
+        Caller::Guest(_) => Err(Problem::forbidden("this is for operators")),
     }
 }
 

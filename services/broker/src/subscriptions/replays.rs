@@ -183,7 +183,7 @@ impl Subscriptions {
         let cursor = Cursor { is_paused: status.state == State::Paused, ..Cursor::at(after) };
         self.forget_ended(name).await?;
         keeping::create_replay(self.engine.as_ref(), (name, &record.id), &record, &cursor).await?;
-        let running = self.start_replay(name, record, target);
+        let running = self.start_replay(name, record, &cursor, target);
         let shown = running.show();
         self.keep_replay(name, running);
         Ok(shown)
@@ -225,7 +225,8 @@ impl Subscriptions {
             if record.ended.is_some() {
                 keeping::remove(self.engine.as_ref(), &keeping::replay_name(name, &record.id)).await?;
             }
-            let running = self.start_replay(name, record, target.cloned());
+            let cursor = Cursor::at(record.after);
+            let running = self.start_replay(name, record, &cursor, target.cloned());
             self.keep_replay(name, running);
         }
         Ok(())
@@ -267,9 +268,10 @@ impl Subscriptions {
         }
     }
 
-    fn start_replay(&self, name: &str, record: Record, target: Option<Target>) -> Running {
+    fn start_replay(&self, name: &str, record: Record, cursor: &Cursor, target: Option<Target>) -> Running {
         let (instructions, queue) = mpsc::channel(INSTRUCTIONS_MAX);
-        let (status, ended) = (Arc::new(Mutex::new(Status::new())), Arc::new(Mutex::new(record.ended.clone())));
+        let status = Arc::new(Mutex::new(Status::at(cursor, target.as_ref())));
+        let ended = Arc::new(Mutex::new(record.ended.clone()));
         if record.ended.is_none() {
             let Record { id, to, also, rate_per_s, .. } = record.clone();
             let dispatcher = Dispatcher {

@@ -107,7 +107,7 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use kit::security::Keyring;
+    use kit::{http::Proxies, security::Keyring};
 
     use super::*;
 
@@ -116,7 +116,7 @@ mod tests {
     }
 
     fn gate(is_playground: bool) -> Gate {
-        Gate { keyring: Keyring::from_secret([7; 32]), is_playground, hosts: Vec::new() }
+        Gate { keyring: Keyring::from_secret([7; 32]), is_playground, hosts: Vec::new(), proxies: Proxies::none() }
     }
 
     fn read(headers: &HeaderMap, caller: &Caller, body: &[u8]) -> Result<Option<Idempotency>, Problem> {

@@ -1,6 +1,8 @@
 //! The API over a real service: writer, store and outbox, without a socket.
 
-use axum::body::Body as HttpBody;
+use std::net::SocketAddr;
+
+use axum::{body::Body as HttpBody, extract::ConnectInfo};
 use contract::events::CATALOGUE;
 use http::{Method, Request};
 use http_body_util::BodyExt;
@@ -44,13 +46,14 @@ impl Shop {
         let published = Arc::new(RecordingPublisher::new());
         let service = Service::start(Orders, folder.path(), &environment, published.clone(), &Lifecycle::new()).unwrap();
         let keyring = Keyring::from_secret([7; 32]);
-        let gate = Arc::new(Gate { keyring: keyring.clone(), is_playground, hosts: Vec::new() });
+        let gate = Arc::new(Gate { keyring: keyring.clone(), is_playground, hosts: Vec::new(), proxies: "private".parse().unwrap() });
         let router = finish(router(service.handle().clone()), gate, &environment);
         Self { router, orders: service.handle().clone(), intake: service.intake(), published, keyring, folder }
     }
 
     async fn send(&self, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<HttpBody>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path).header("host", "localhost");
+        let proxy = ConnectInfo(SocketAddr::from(([172, 18, 0, 2], 40_000)));
+        let mut request = Request::builder().method(method).uri(path).header("host", "localhost").extension(proxy);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -168,6 +171,15 @@ async fn somebody_without_a_session_becomes_a_guest_with_one() {
     assert_eq!(shop.get("/api/orders", cookie).await.body["items"].as_array().unwrap().len(), 1);
     shop.emitted(&created.order_id(), &["cascade.OrderCreated.v1"]).await;
     assert!(shop.published.events()[0].traceparent.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_session_of_a_guest_who_orders_encrypted_is_secure() {
+    let shop = Shop::open();
+    for (scheme, is_secure) in [("http", false), ("https", true)] {
+        let created = shop.create(&[("x-forwarded-proto", scheme)], &an_order()).await;
+        assert_eq!(created.header("set-cookie").unwrap().ends_with("; Secure"), is_secure, "{scheme}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

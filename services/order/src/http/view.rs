@@ -104,13 +104,13 @@ mod tests {
         api::Recipient,
         events::{CancelReason, OrderLine},
     };
-    use kit::{Timestamp, security::Keyring};
+    use kit::{Timestamp, http::Proxies, security::Keyring};
 
     use super::*;
     use crate::domain::{End, Funds, Kept, Sale, Stage};
 
     fn gate() -> Gate {
-        Gate { keyring: Keyring::from_secret([7; 32]), is_playground: false, hosts: Vec::new() }
+        Gate { keyring: Keyring::from_secret([7; 32]), is_playground: false, hosts: Vec::new(), proxies: Proxies::none() }
     }
 
     fn id() -> OrderId {

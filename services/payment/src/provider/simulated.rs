@@ -165,7 +165,7 @@ struct Ledger {
 impl Ledger {
     /// Applies `batch` in one durable transaction and gives the answers that may be given now.
     async fn commit(&mut self, batch: Vec<Call>) -> Result<Vec<Answer>, StoreError> {
-        self.store.connection.execute_batch("begin immediate")?;
+        self.store.begin().await?;
         let dice = self.dice;
         let applied: Result<Vec<Answer>, StoreError> = batch.into_iter().map(|call| apply(&self.store.connection, call, dice)).collect();
         let done = match applied {

@@ -1,17 +1,20 @@
 //! The storefront's routes, against an order service that is a stand-in on a socket of its own.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock},
+};
 
 use axum::{
     Json, Router,
     body::{Body, to_bytes},
-    extract::State,
+    extract::{ConnectInfo, State},
     routing::{get, post},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use kit::{
     Environment, Lifecycle,
-    http::{Gate, finish, identity::SESSION_COOKIE, server::serve},
+    http::{Gate, Proxies, finish, identity::SESSION_COOKIE, server::serve},
     security::Keyring,
 };
 use serde_json::{Value, json};
@@ -64,8 +67,12 @@ async fn create(State(service): State<OrderService>, headers: HeaderMap, Json(bo
 
 /// A storefront that orders at `order_api`; none is an order service whose address is not known yet.
 fn shop(order_api: Option<http::Uri>, is_playground: bool) -> Router {
+    shop_behind(Proxies::none(), order_api, is_playground)
+}
+
+fn shop_behind(proxies: Proxies, order_api: Option<http::Uri>, is_playground: bool) -> Router {
     let environment = Environment::real().unwrap();
-    let gate = Arc::new(Gate { keyring: keyring(), is_playground, hosts: Vec::new() });
+    let gate = Arc::new(Gate { keyring: keyring(), is_playground, hosts: Vec::new(), proxies });
     let address = OnceLock::new();
     if let Some(uri) = order_api {
         address.set(uri).unwrap();
@@ -128,6 +135,23 @@ async fn every_page_opens_a_session_once_and_is_kept_by_no_cache_when_it_does() 
         assert_eq!(header_of(&again, header::CACHE_CONTROL), "no-cache");
         let policy = header_of(&again, header::CONTENT_SECURITY_POLICY);
         assert!(policy.contains("default-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_that_encrypts_the_session_is_secure_and_commands_are_shown_with_https() {
+    let forwarded = [BROWSER, ("x-forwarded-for", "198.51.100.7"), ("x-forwarded-proto", "https")];
+    for (proxies, is_secure) in [(Proxies::none(), false), ("private".parse().unwrap(), true)] {
+        let shop = shop_behind(proxies, None, true);
+        for path in ["/", "/scenarios", "/scenario/1", &format!("/orders/{ORDER}"), "/nothing"] {
+            let mut request = request(Method::GET, path, &forwarded);
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([172, 18, 0, 2], 40_000))));
+            let answer = shop.clone().oneshot(request).await.unwrap();
+            assert!(opened_session(answer.headers()).is_some(), "{path}");
+            assert_eq!(header_of(&answer, header::SET_COOKIE).ends_with("; Secure"), is_secure, "{path}");
+            let scheme = if is_secure { "https" } else { "http" };
+            assert!(path != "/scenarios" || text(answer).await.contains(&format!("{scheme}://localhost:4000/scenario/")));
+        }
     }
 }
 

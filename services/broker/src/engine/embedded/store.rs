@@ -93,11 +93,6 @@ impl Mark {
     }
 }
 
-pub(super) fn begin(db: &Connection) -> Result<(), StoreError> {
-    db.prepare_cached("begin immediate")?.execute([])?;
-    Ok(())
-}
-
 pub(super) fn commit(db: &Connection) -> Result<(), StoreError> {
     db.prepare_cached("commit")?.execute([])?;
     Ok(())

@@ -73,6 +73,8 @@ pub(super) struct Writer {
     pub(super) queue: mpsc::Receiver<Job>,
     pub(super) trimmed: Mark,
     pub(super) last: Mark,
+    /// How many events the last transaction appended.
+    pub(super) appended: usize,
     pub(super) view: Arc<Mutex<View>>,
     pub(super) checkpoints: Checkpoints,
     pub(super) tail: TailSender,
@@ -193,19 +195,20 @@ impl Writer {
     }
 
     async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Done>, StoreError> {
+        self.store.begin().await?;
         let (written, results) = self.write(jobs).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.before_commit().await;
         store::commit(&self.store.connection).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.after_commit().await;
         self.checkpoints.committed();
-        let has_grown = !written.news.is_empty();
+        self.appended = written.news.len();
         (self.trimmed, self.last) = (written.trimmed, written.last);
         {
             let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
             view.append(written.news, self.last);
             view.trim(self.trimmed);
         }
-        if has_grown {
+        if self.appended > 0 {
             // Only now may readers see them.
             self.tail.move_to(self.last.position);
         }
@@ -215,8 +218,7 @@ impl Writer {
     /// Does `jobs` in a transaction, which is then open.
     fn write(&self, jobs: &[Job]) -> Result<(Written, Vec<Done>), StoreError> {
         let db = &self.store.connection;
-        store::begin(db)?;
-        let mut written = Written::new(self.trimmed, self.last, self.clock.now());
+        let mut written = Written::new(self.trimmed, self.last, self.clock.now(), self.appended);
         let results = jobs.iter().map(|job| work::perform(db, &job.work, &mut written)).collect::<Result<_, _>>()?;
         Ok((written, results))
     }

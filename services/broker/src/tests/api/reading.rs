@@ -122,7 +122,17 @@ async fn one_event_is_read_by_its_place_or_its_name_by_whoever_may_see_it() {
     for nowhere in ["/api/events/3", "/api/events/0", "/api/events/-1", "/api/events/x", "/api/events?source=/tester&id=3"] {
         assert_eq!(shop.get(OPERATOR, nowhere).await.0, StatusCode::NOT_FOUND, "{nowhere}");
     }
-    for (bad, field) in [("source=/tester", "id"), ("id=1", "source"), ("source=/tester&id=1&limit=3", "id"), ("limit=0", "limit")] {
+    for (bad, field) in [
+        ("source=/tester", "id"),
+        ("id=1", "source"),
+        ("source=/tester&id=1&limit=3", "id"),
+        ("limit=0", "limit"),
+        ("limit=x", "limit"),
+        ("after=x", "after"),
+        ("after=99999999999999999999", "after"),
+        ("after=1&after=2", "after"),
+        ("colour=red", "colour"),
+    ] {
         let (status, body) = shop.get(OPERATOR, &format!("/api/events?{bad}")).await;
         assert_eq!((status, &body["field"]), (StatusCode::BAD_REQUEST, &json!(field)), "{bad}");
     }

@@ -224,7 +224,7 @@ pub(in super::super) fn seal_old(db: &Connection) -> Result<(), StoreError> {
     if unsealed == 0 {
         return Ok(());
     }
-    super::begin(db)?;
+    db.execute_batch("begin immediate")?;
     let mut last = Mark::default();
     while last.position.0 < unsealed {
         let Some(mut place) = first_after(db, last.position)? else { break };

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use super::super::store::{Mark, events, state};
 use crate::engine::{AppendError, Appended, EngineError, Entry, Fence, Lease, LeaseRequest, StatePut, state::Held};
 
-/// How many events one transaction trims, about: more would keep appends waiting.
+/// How many events one transaction trims, unless many are appended: more would keep appends waiting.
 const TRIM_EVENTS: u16 = 128;
 
 /// What the writer is asked to do.
@@ -37,7 +37,8 @@ impl Work {
             Self::Append(events) => events.len(),
             Self::Put { puts, .. } => puts.len(),
             Self::Lease(_) => 1,
-            Self::Trim(_) => usize::from(TRIM_EVENTS),
+            // Beside appends, not instead of them.
+            Self::Trim(_) => 1,
         }
     }
 }
@@ -49,11 +50,16 @@ pub(super) struct Written {
     /// New events, with their weights in bytes.
     pub(super) news: Vec<(Recorded, usize)>,
     now: Timestamp,
+    /// How many events may be trimmed at once.
+    trim_max: u16,
 }
 
 impl Written {
-    pub(super) fn new(trimmed: Mark, last: Mark, now: Timestamp) -> Self {
-        Self { trimmed, last, news: Vec::new(), now }
+    /// A transaction that begins at `now`, after one that appended `appended_before` events: it may trim twice as many, so that a log
+    /// never grows faster than it can shrink.
+    pub(super) fn new(trimmed: Mark, last: Mark, now: Timestamp, appended_before: usize) -> Self {
+        let trim_max = u16::try_from(2 * appended_before).unwrap_or(u16::MAX).max(TRIM_EVENTS);
+        Self { trimmed, last, news: Vec::new(), now, trim_max }
     }
 }
 
@@ -120,7 +126,7 @@ fn lease(db: &Connection, request: &LeaseRequest, now: Timestamp) -> Result<Resu
 fn trim(db: &Connection, up_to: Position, written: &mut Written) -> Result<Position, StoreError> {
     let up_to = up_to.min(written.last.position);
     if up_to > written.trimmed.position {
-        written.trimmed = events::trim(db, written.trimmed, up_to, TRIM_EVENTS)?;
+        written.trimmed = events::trim(db, written.trimmed, up_to, written.trim_max)?;
     }
     Ok(written.trimmed.position)
 }
