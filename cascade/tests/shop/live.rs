@@ -49,8 +49,8 @@ impl Socket {
             Ok((stream, answer)) => {
                 assert_eq!(answer.headers().get("sec-websocket-protocol").unwrap(), "cloudevents.json");
                 let mut socket = Self { stream, welcome: Value::Null };
-                let welcome = socket.next_text().await.expect("a welcome comes first");
-                assert_eq!(notice_name(&welcome), Some("welcome"));
+                let Ok(welcome) = socket.next_text().await else { return Err(None) };
+                assert_eq!(notice_name(&welcome), Some("welcome"), "a welcome comes first");
                 socket.welcome = welcome["data"].clone();
                 Ok(socket)
             }
