@@ -169,7 +169,7 @@ pub fn upgrade(shop: &Shop, customer: &Customer, query: &str) -> String {
 
 /// The name of a notice, which is no event of the log; none for an event.
 pub fn notice_name(message: &Value) -> Option<&str> {
-    message["type"].as_str().unwrap().strip_prefix("cascade.live.")?.strip_suffix(".v1")
+    message["type"].as_str()?.strip_prefix("cascade.live.")?.strip_suffix(".v1")
 }
 
 /// Where in the log an event stands.
