@@ -156,6 +156,7 @@ async fn answer(service: ServiceName, request: Request, more: Arc<Notify>) -> Re
     let (mut parts, _) = request.into_parts();
     let header = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
     if header("accept").as_deref() == Some("text/event-stream") {
+        let welcome = Event::default().event("welcome").data(json!({"data": {}}).to_string());
         let events = futures_util::stream::iter([1, 2]).then(move |number| {
             let more = more.clone();
             async move {
@@ -165,11 +166,15 @@ async fn answer(service: ServiceName, request: Request, more: Arc<Notify>) -> Re
                 Ok::<_, Infallible>(Event::default().data(number.to_string()))
             }
         });
-        return Sse::new(events).into_response();
+        return Sse::new(futures_util::stream::iter([Ok(welcome)]).chain(events)).into_response();
     }
     if header("upgrade").is_some() {
         let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.unwrap().protocols(["cloudevents.json"]);
         return upgrade.on_upgrade(async move |mut socket| {
+            let welcome = json!({"type": "cascade.live.welcome.v1", "data": {}}).to_string();
+            if socket.send(Message::Text(welcome.into())).await.is_err() {
+                return;
+            }
             for number in 1.. {
                 if socket.send(Message::Text(number.to_string().into())).await.is_err() || socket.recv().await.is_none() {
                     return;

@@ -49,8 +49,8 @@ impl Socket {
             Ok((stream, answer)) => {
                 assert_eq!(answer.headers().get("sec-websocket-protocol").unwrap(), "cloudevents.json");
                 let mut socket = Self { stream, welcome: Value::Null };
-                let welcome = socket.next_text().await.expect("a welcome comes first");
-                assert_eq!(notice_name(&welcome), Some("welcome"));
+                let Ok(welcome) = socket.next_text().await else { return Err(None) };
+                assert_eq!(notice_name(&welcome), Some("welcome"), "a welcome comes first");
                 socket.welcome = welcome["data"].clone();
                 Ok(socket)
             }
@@ -169,7 +169,7 @@ pub fn upgrade(shop: &Shop, customer: &Customer, query: &str) -> String {
 
 /// The name of a notice, which is no event of the log; none for an event.
 pub fn notice_name(message: &Value) -> Option<&str> {
-    message["type"].as_str().unwrap().strip_prefix("cascade.live.")?.strip_suffix(".v1")
+    message["type"].as_str()?.strip_prefix("cascade.live.")?.strip_suffix(".v1")
 }
 
 /// Where in the log an event stands.

@@ -95,7 +95,7 @@ impl Dispatcher {
             // A replay has an end of its own.
             let last = self.replay.as_ref().map_or(Position(i64::MAX), |replay| replay.to).min(tail.look());
             let is_behind = self.read(&mut run, last).await;
-            self.start(&mut run).await;
+            let is_broken_off = self.start(&mut run).await;
             self.begin_save(&mut run);
             self.show(&run, last);
             if self.is_done(&run) {
@@ -119,7 +119,7 @@ impl Dispatcher {
                 saved = run.saving.ended() => self.saved(&mut run, saved),
                 moved = tail.moved() => if moved.is_err() { break },
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                () = tokio::task::yield_now(), if is_behind => {}
+                () = tokio::task::yield_now(), if is_behind || is_broken_off => {}
             }
         }
         self.save_at_last(run).await;
@@ -142,12 +142,8 @@ impl Dispatcher {
         }
         let page = match self.engine.read(run.lanes.read_head(), room).await {
             Ok(page) => page,
-            Err(EngineError::Trimmed { first }) => {
-                self.skip_to(run, first).await;
-                return true;
-            }
             Err(error) => {
-                self.pause(run, &error).await;
+                self.bear(run, error).await;
                 return true;
             }
         };
@@ -169,20 +165,23 @@ impl Dispatcher {
         run.lanes.room() > 0 && run.lanes.read_head() < last
     }
 
-    /// Starts whatever may go.
-    async fn start(&self, run: &mut Run) {
-        let Some(target) = self.target.as_ref().filter(|_| !run.keeping.cursor().is_paused) else { return };
+    /// Starts whatever may go. Answers whether it was broken off: what is due then would be woken by nothing.
+    async fn start(&self, run: &mut Run) -> bool {
+        let Some(target) = self.target.as_ref().filter(|_| !run.keeping.cursor().is_paused) else { return false };
         loop {
             let now = self.environment.clock.now();
             let allowed = run.pace.as_mut().map_or(usize::MAX, |pace| pace.allowance(now));
             if allowed == 0 {
-                return;
+                return false;
             }
             match run.lanes.next_step_of(now, allowed) {
-                Step::Idle => return,
+                Step::Idle => return false,
                 Step::Seek { lane, after, up_to } => match self.seek(&lane, after, up_to).await {
                     Ok(found) => run.lanes.found(&lane, found),
-                    Err(error) => return self.pause(run, &error).await,
+                    Err(error) => {
+                        self.bear(run, error).await;
+                        return true;
+                    }
                 },
                 Step::Deliver(delivery) => {
                     if let Some(pace) = &mut run.pace {
@@ -196,7 +195,8 @@ impl Dispatcher {
                                 let reason = error.to_string().into();
                                 let fault = Fault { status: None, reason, retry_after_s: None, answer: None };
                                 self.finish(run, (delivery.id, delivery.events, Verdict::Busy(fault)));
-                                return self.pause(run, &error).await;
+                                self.bear(run, error).await;
+                                return true;
                             }
                         }
                     }
@@ -270,6 +270,14 @@ impl Dispatcher {
         let is_delivering = self.target.is_some() && !run.keeping.cursor().is_paused;
         let wake_at = run.lanes.next_wake(now).into_iter().chain(run.pace.as_ref().and_then(|pace| pace.waits_until(now)));
         self.save_at(run).into_iter().chain(wake_at.filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
+    }
+
+    /// The log could not be read: either it has lost something, or it is tried again after a rest.
+    async fn bear(&self, run: &mut Run, error: EngineError) {
+        match error {
+            EngineError::Trimmed { first } => self.skip_to(run, first).await,
+            error => self.pause(run, &error).await,
+        }
     }
 
     async fn pause(&self, run: &mut Run, error: &EngineError) {

@@ -60,15 +60,18 @@ impl Dispatcher {
         Ok(released)
     }
 
-    /// The log begins behind what was read: somebody trimmed it without asking. What was not read is lost, and nobody knows how much.
+    /// The log begins behind what is needed: somebody trimmed it without asking. What is gone is lost; how much of it was asked for, and
+    /// waited in lanes that were set aside, nobody knows any more.
     pub(super) async fn skip_to(&self, run: &mut Run, first: Position) {
-        let (after, up_to) = (run.lanes.read_head(), Position(first.0 - 1));
-        tracing::error!(subscription = self.name, %after, %up_to, "the log lost events before they were read");
-        run.lanes.passed(up_to);
-        let at = self.environment.clock.now();
-        run.keeping.cursor_mut().reset = Some(Reset { after, up_to, expired: 0, at });
+        let (after, up_to, before) = (run.lanes.settled_up_to(), Position(first.0 - 1), run.lanes.counts().expired);
+        tracing::error!(subscription = self.name, %after, %up_to, "the log lost events that were still needed");
+        if let Err(error) = self.lose(run, up_to).await {
+            return self.pause(run, &error).await;
+        }
+        let (at, expired) = (self.environment.clock.now(), run.lanes.counts().expired - before);
+        run.keeping.cursor_mut().reset = Some(Reset { after, up_to, expired, at });
         if let Err(error) = self.flush(run).await {
-            return self.note(run, &error);
+            return self.pause(run, &error).await;
         }
         self.set_checkpoint(run);
     }
@@ -99,7 +102,13 @@ impl Dispatcher {
         for (lane, mut after) in aside {
             let mut positions = Vec::new();
             while after < up_to {
-                let page = self.engine.read_lane(lane.as_str(), after, PAGE_EVENTS).await?;
+                let page = match self.engine.read_lane(lane.as_str(), after, PAGE_EVENTS).await {
+                    Err(EngineError::Trimmed { first }) => {
+                        after = Position(first.0 - 1);
+                        continue;
+                    }
+                    page => page?,
+                };
                 let Some(last) = page.last() else { break };
                 after = last.position;
                 positions.extend(self.chosen(&page, up_to).map(|one| one.position));
@@ -107,7 +116,13 @@ impl Dispatcher {
             slice.aside.push((lane, positions));
         }
         while after < up_to {
-            let page = self.engine.read(after, PAGE_EVENTS).await?;
+            let page = match self.engine.read(after, PAGE_EVENTS).await {
+                Err(EngineError::Trimmed { first }) => {
+                    after = Position(first.0 - 1);
+                    continue;
+                }
+                page => page?,
+            };
             let Some(last) = page.last() else { break };
             after = last.position;
             slice.unread.extend(self.chosen(&page, up_to).map(|one| (one.position, one.event.lane().to_owned())));

@@ -85,7 +85,8 @@ impl Choice {
     }
 
     fn takes(&self, letter: &DeadLetter) -> bool {
-        self.lane.as_ref().is_none_or(|lane| lane == letter.lane.as_str())
+        letter.state == LetterState::Waiting
+            && self.lane.as_ref().is_none_or(|lane| lane == letter.lane.as_str())
             && self.statuses.as_ref().is_none_or(|statuses| statuses.contains(&letter.status))
     }
 
@@ -134,12 +135,16 @@ impl Subscriptions {
     /// The dead letters of `choice` that wait for somebody to decide; up to 1,000 are looked at.
     pub(crate) async fn choose(&self, name: &str, choice: &Choice) -> Result<Chosen, OperateError> {
         let (after, is_wanted) = (choice.after, |state| state == LetterState::Waiting);
-        let mut looked = self.tell(name, |reply| Instruction::Letters { after, limit: LOOK_MAX + 1, is_wanted, reply }).await?;
-        let is_more = looked.len() > LOOK_MAX;
-        looked.truncate(LOOK_MAX);
-        let next = looked.last().copied().filter(|_| is_more);
+        let waiting = self.tell(name, |reply| Instruction::Letters { after, limit: LOOK_MAX + 1, is_wanted, reply }).await?;
+        let (looked, next) = match &choice.positions {
+            Some(named) => (named.iter().copied().filter(|position| *position > after).collect(), None),
+            None => {
+                let next = waiting.get(LOOK_MAX - 1).copied().filter(|_| waiting.len() > LOOK_MAX);
+                (waiting.into_iter().take(LOOK_MAX).collect::<Vec<_>>(), next)
+            }
+        };
         let mut positions = Vec::new();
-        for position in looked.into_iter().filter(|one| choice.positions.as_ref().is_none_or(|positions| positions.contains(one))) {
+        for position in looked {
             let letter = keeping::dead_letter(self.engine.as_ref(), name, position).await?;
             let Some(letter) = letter.filter(|letter| choice.takes(letter)) else { continue };
             let is_chosen = match self.event_at(letter.position).await? {

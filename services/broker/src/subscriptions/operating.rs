@@ -11,8 +11,9 @@ use crate::{
     lanes::{Counts, Lane},
 };
 
-/// How many events that were not read yet are looked at for those that are asked for.
+/// How many events that were not read yet are looked at for those that are asked for: of one subscription, and of each of many.
 const LAG_EVENTS_MAX: usize = 10_000;
+const LAG_EVENTS_EACH_MAX: usize = 1_000;
 /// How many events are read at once.
 const PAGE_EVENTS: usize = 1_000;
 
@@ -37,13 +38,17 @@ struct Unread {
 impl Subscriptions {
     /// A subscription, and how it stands in full: with what it asks for of the events that it has not read yet.
     pub(crate) async fn describe(&self, name: &str) -> Result<Subscription, OperateError> {
+        self.describe_within(name, LAG_EVENTS_MAX).await
+    }
+
+    async fn describe_within(&self, name: &str, looked_max: usize) -> Result<Subscription, OperateError> {
         let look = self.tell(name, |reply| Instruction::Look { reply }).await?;
         let (mut subscription, stored) = {
             let entries = self.entries();
             let entry = entries.get(name).ok_or_else(|| OperateError::Unknown(name.to_owned()))?;
             (entry.show(name, self.environment.clock.now()), entry.stored.clone())
         };
-        let unread = self.unread(&stored, look.status.read_head).await?;
+        let unread = self.unread(&stored, look.status.read_head, looked_max).await?;
         let oldest = self.oldest(&stored, &look, unread.first).await?;
         let now = self.environment.clock.now();
         subscription.status = look.status;
@@ -57,7 +62,7 @@ impl Subscriptions {
     pub(crate) async fn describe_all(&self, is_wanted: impl Fn(&str) -> bool) -> Result<Vec<Subscription>, OperateError> {
         let mut all = Vec::new();
         for subscription in self.list().into_iter().filter(|subscription| is_wanted(&subscription.name)) {
-            match self.describe(&subscription.name).await {
+            match self.describe_within(&subscription.name, LAG_EVENTS_EACH_MAX).await {
                 Ok(described) => all.push(described),
                 // It was removed meanwhile.
                 Err(OperateError::Unknown(_)) => {}
@@ -68,9 +73,9 @@ impl Subscriptions {
     }
 
     /// How many events after `after` are asked for. Of many only the first are looked at; behind those all are counted.
-    async fn unread(&self, stored: &Stored, mut after: Position) -> Result<Unread, EngineError> {
+    async fn unread(&self, stored: &Stored, mut after: Position, looked_max: usize) -> Result<Unread, EngineError> {
         let (last, mut unread, mut looked) = (self.engine.tail().last(), Unread::default(), 0);
-        while after < last && looked < LAG_EVENTS_MAX {
+        while after < last && looked < looked_max {
             let page = match self.engine.read(after, PAGE_EVENTS).await {
                 Ok(page) => page,
                 // It is about to find that out.

@@ -195,7 +195,7 @@ async fn a_service_registers_its_own_subscription_and_operators_see_it() {
     assert_eq!((status, &body["revision"], &body["sink"]), (StatusCode::OK, &json!(3), &wanted["sink"]));
     for (who, name, body, expected) in [
         (Who::Service("other"), "tester", wanted.clone(), 403),
-        (Who::Guest("ann"), "tester", wanted.clone(), 401),
+        (Who::Guest("ann"), "tester", wanted.clone(), 403),
         (Who::Nobody, "tester", wanted.clone(), 401),
         (OPERATOR, "No-Name", wanted.clone(), 422),
         (OPERATOR, "tester", json!({"sink": "ftp://h/", "types": [TYPE], "revision": 4}), 422),

@@ -187,8 +187,8 @@ async fn a_cursor_a_query_or_a_caller_that_is_not_right_is_refused_in_words() {
         ("after=-1", "invalid_query", Some("after")),
         ("after=9223372036854775808", "invalid_query", Some("after")),
         ("after=", "invalid_query", Some("after")),
-        ("owner=ann", "invalid_query", None),
-        ("subject=a&subject=b", "invalid_query", None),
+        ("owner=ann", "invalid_query", Some("owner")),
+        ("subject=a&subject=b", "invalid_query", Some("subject")),
     ] {
         let (status, problem) = Sent::try_open(&shop, &format!("/api/live?{query}"), Some("ann"), &[]).await.err().unwrap();
         assert_eq!((status, problem["code"].as_str(), problem["field"].as_str()), (400, Some(code), field), "{query}");

@@ -1,6 +1,6 @@
 //! The log loses its oldest events: who holds it, and what becomes of those who do not.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use kit::{Envelope, Position};
 use serde_json::json;
@@ -165,8 +165,8 @@ fn a_log_that_was_trimmed_without_asking_is_read_on_from_where_it_begins_and_tha
         let reset = status(&broker).reset.unwrap();
         assert_eq!((reset.after, reset.up_to, taker.lanes()), (Position(1), Position(6), ["7", "8", "9", "a"].map(String::from).into()));
         assert_eq!(broker.audit("tester").await, Ok(Counts { delivered: 4, ..Counts::default() }));
-        let late = Arc::new(json!({"start": {"position": "2"}, "revision": 1, "sink": "http://127.0.0.1:9/"}));
-        let late = crate::subscriptions::wanted::Wanted::parse((*late).clone()).unwrap();
+        let late = json!({"start": {"position": "2"}, "revision": 1, "sink": "http://127.0.0.1:9/"});
+        let late = crate::subscriptions::wanted::Wanted::parse(late).unwrap();
         let late = broker
             .shared
             .subscriptions
@@ -175,5 +175,28 @@ fn a_log_that_was_trimmed_without_asking_is_read_on_from_where_it_begins_and_tha
             .unwrap();
         wait_until(|| broker.subscription("late").unwrap().status.after == Position(6)).await;
         assert_eq!(late.status.reset, None, "it starts where the log begins");
+    });
+}
+
+#[test]
+fn a_lane_whose_events_were_trimmed_without_asking_goes_on_with_what_is_left_of_it() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Hates("bad", 503), 1));
+    live(async {
+        let (broker, lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({})).await.unwrap();
+        let events: Vec<_> = ["good", "bad", "bad", "good", "bad"].iter().zip(1..).map(|(lane, n)| numbered(n, lane)).collect();
+        broker.publisher().publish(&events).await.unwrap();
+        wait_until(|| status(&broker).lanes_set_aside == 1).await;
+        assert!(lifecycle.stop(DEADLINE).await);
+    });
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(2)).await;
+        broker.engine().trim(Position(4)).await.unwrap();
+        *taker.temper.lock().unwrap() = Temper::Fine;
+        subscribe(&broker, &taker, json!({})).await.unwrap();
+        wait_until(|| taker.lanes() == ["bad", "good"] && status(&broker).lanes_set_aside == 0).await;
+        assert_eq!(status(&broker).reset.map(|reset| (reset.after, reset.up_to)), Some((Position(1), Position(4))));
+        broker.publisher().publish(&[numbered(6, "new")]).await.unwrap();
+        wait_until(|| status(&broker).floor == Position(6)).await;
     });
 }

@@ -86,7 +86,7 @@ async fn only_whom_it_concerns_may_see_and_change_a_subscription() {
     shop.send(Who::Service("tester"), Method::PUT, None, Some(&registration())).await;
     for method in [Method::GET, Method::PUT, Method::PATCH, Method::DELETE] {
         let body = (method != Method::GET).then(registration);
-        for (who, expected) in [(Who::Service("other"), 403), (Who::Guest("ann"), 401), (Who::Nobody, 401)] {
+        for (who, expected) in [(Who::Service("other"), 403), (Who::Guest("ann"), 403), (Who::Nobody, 401)] {
             assert_eq!(shop.send(who, method.clone(), Some(("if-match", "*")), body.as_ref()).await.status, expected, "{method}");
         }
     }
