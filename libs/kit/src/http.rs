@@ -15,6 +15,9 @@ mod stall;
 /// Requests to other services.
 pub mod client;
 
+/// Networks as a setting names them.
+pub mod networks;
+
 /// Where a request came from when a proxy stands in front.
 pub mod forwarded;
 

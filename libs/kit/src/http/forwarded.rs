@@ -12,67 +12,30 @@ use axum::{
     http::request::Parts,
 };
 use http::{Extensions, HeaderMap};
-use ipnet::IpNet;
+
+use super::networks::{Networks, NetworksError};
 
 /// The header in which each proxy adds the address that it was asked from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The header in which a proxy says how it was asked: `http` or `https`.
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
-/// The most networks in a setting.
-const NETWORKS_MAX: usize = 256;
 
-/// The proxies whose word is taken about where a request came from; none by default. As text `none`, or a list with commas of
-/// `private` (loopback, RFC 1918, RFC 4193 and link-local addresses), addresses, and networks such as `192.0.2.0/24`.
+/// The proxies whose word is taken about where a request came from; none by default. `private` means loopback, RFC 1918, RFC 4193 and
+/// link-local addresses; see [`Networks`] for the rest of the text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Proxies {
-    is_private: bool,
-    networks: Vec<IpNet>,
-}
-
-/// A text that names no proxies.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProxiesError {
-    /// A part of it is neither a word nor an address nor a network.
-    #[error("`{0}` is neither `private`, nor an IP address, nor a network such as 10.0.0.0/8; `none` stands alone")]
-    Part(String),
-    /// There are too many of them.
-    #[error("at most {NETWORKS_MAX} networks can be named")]
-    TooMany,
-}
+pub struct Proxies(Networks);
 
 impl FromStr for Proxies {
-    type Err = ProxiesError;
+    type Err = NetworksError;
 
-    fn from_str(text: &str) -> Result<Self, ProxiesError> {
-        let mut proxies = Self::default();
-        if text.trim() == "none" {
-            return Ok(proxies);
-        }
-        for part in text.split(',').map(str::trim) {
-            if part == "private" {
-                proxies.is_private = true;
-                continue;
-            }
-            let network = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            proxies.networks.push(network.map_err(|_| ProxiesError::Part(part.to_owned()))?);
-            if proxies.networks.len() > NETWORKS_MAX {
-                return Err(ProxiesError::TooMany);
-            }
-        }
-        Ok(proxies)
+    fn from_str(text: &str) -> Result<Self, NetworksError> {
+        text.parse().map(Self)
     }
 }
 
 impl fmt::Display for Proxies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let private = self.is_private.then(|| String::from("private"));
-        let networks = self.networks.iter().map(|network| {
-            let is_one_address = network.prefix_len() == network.max_prefix_len();
-            if is_one_address { network.addr().to_string() } else { network.to_string() }
-        });
-        let parts: Vec<_> = private.into_iter().chain(networks).collect();
-        f.write_str(if parts.is_empty() { "none" } else { "" })?;
-        f.write_str(&parts.join(","))
+        self.0.fmt(f)
     }
 }
 
@@ -83,7 +46,7 @@ impl Proxies {
     }
 
     fn are_trusted_at(&self, address: IpAddr) -> bool {
-        (self.is_private && is_private(address)) || self.networks.iter().any(|network| network.contains(&address))
+        (self.0.has_private() && is_private(address)) || self.0.names(address)
     }
 }
 
@@ -285,9 +248,9 @@ mod tests {
         }
         assert_eq!(Proxies::default().to_string(), "none");
         for (text, part) in [("", ""), ("none,private", "none"), ("caddy", "caddy"), ("10.0.0.0/33", "10.0.0.0/33"), ("10.0.0.1,", "")] {
-            assert_eq!(text.parse::<Proxies>(), Err(ProxiesError::Part(part.to_owned())), "{text}");
+            assert_eq!(text.parse::<Proxies>(), Err(NetworksError::Part(part.to_owned())), "{text}");
         }
-        let many = vec!["192.0.2.1"; NETWORKS_MAX + 1].join(",");
-        assert_eq!(many.parse::<Proxies>(), Err(ProxiesError::TooMany));
+        let many = vec!["192.0.2.1"; 257].join(",");
+        assert_eq!(many.parse::<Proxies>(), Err(NetworksError::TooMany));
     }
 }

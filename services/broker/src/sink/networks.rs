@@ -6,10 +6,8 @@ use std::{
     str::FromStr,
 };
 
-use ipnet::IpNet;
+use kit::http::networks::NetworksError;
 
-/// The most networks in a setting.
-const NETWORKS_MAX: usize = 256;
 /// Where clouds answer their own machines, and hand out credentials: never meant by `private`.
 const METADATA: &[IpAddr] = &[
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
@@ -19,24 +17,10 @@ const METADATA: &[IpAddr] = &[
     IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
-/// Networks beside the internet in which outsiders' sinks may be, in the clear too; none by default. As text `none`, or a list with
-/// commas of `private` (loopback, RFC 1918 and RFC 4193 addresses), addresses, and networks such as `192.0.2.0/24`.
+/// Networks beside the internet in which outsiders' sinks may be, in the clear too; none by default. `private` means loopback, RFC 1918 and
+/// RFC 4193 addresses; see [`kit::http::networks::Networks`] for the rest of the text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Networks {
-    is_private: bool,
-    networks: Vec<IpNet>,
-}
-
-/// A text that names no networks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NetworksError {
-    /// A part of it is neither a word nor an address nor a network.
-    #[error("`{0}` is neither `private`, nor an IP address, nor a network such as 10.0.0.0/8; `none` stands alone")]
-    Part(String),
-    /// There are too many of them.
-    #[error("at most {NETWORKS_MAX} networks can be named")]
-    TooMany,
-}
+pub struct Networks(kit::http::networks::Networks);
 
 /// What an address is to outsiders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,31 +37,13 @@ impl FromStr for Networks {
     type Err = NetworksError;
 
     fn from_str(text: &str) -> Result<Self, NetworksError> {
-        let mut networks = Self::default();
-        if text.trim() == "none" {
-            return Ok(networks);
-        }
-        for part in text.split(',').map(str::trim) {
-            if part == "private" {
-                networks.is_private = true;
-                continue;
-            }
-            let network = part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from));
-            networks.networks.push(network.map_err(|_| NetworksError::Part(part.to_owned()))?);
-            if networks.networks.len() > NETWORKS_MAX {
-                return Err(NetworksError::TooMany);
-            }
-        }
-        Ok(networks)
+        text.parse().map(Self)
     }
 }
 
 impl fmt::Display for Networks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let private = self.is_private.then(|| String::from("private"));
-        let parts: Vec<_> = private.into_iter().chain(self.networks.iter().map(IpNet::to_string)).collect();
-        f.write_str(if parts.is_empty() { "none" } else { "" })?;
-        f.write_str(&parts.join(","))
+        self.0.fmt(f)
     }
 }
 
@@ -90,8 +56,7 @@ impl Networks {
         if address.is_unspecified() || address.is_multicast() {
             return Place::Refused;
         }
-        let is_named = self.networks.iter().any(|network| network.contains(&address));
-        if is_named || (self.is_private && is_private(address) && !METADATA.contains(&address)) {
+        if self.0.names(address) || (self.0.has_private() && is_private(address) && !METADATA.contains(&address)) {
             Place::Allowed
         } else if is_public(address) {
             Place::Public
@@ -208,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_text_names_networks_or_the_part_that_is_none() {
-        for (text, shown) in [("none", "none"), ("private", "private"), ("10.0.0.0/8, private ,::1", "private,10.0.0.0/8,::1/128")] {
+        for (text, shown) in [("none", "none"), ("private", "private"), ("10.0.0.0/8, private ,::1", "private,10.0.0.0/8,::1")] {
             let networks: Networks = text.parse().unwrap();
             assert_eq!((networks.to_string().as_str(), networks.to_string().parse()), (shown, Ok(networks)));
         }
