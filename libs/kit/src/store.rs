@@ -31,8 +31,12 @@ const STATEMENTS_MAX: usize = 64;
 const COMMITS_PER_CHECKPOINT: u32 = 256;
 /// After how many pages in the write-ahead file it is copied although there were fewer commits; of 4 KiB each.
 const FRAMES_PER_CHECKPOINT: i64 = 4_096;
-/// How many pages the write-ahead file may have before the writer waits, about.
-const FRAMES_MAX: i64 = 16_384;
+/// From how many pages in the write-ahead file on the writer waits for a copy, once few are left to be copied and the wait is short.
+const FRAMES_ENOUGH: i64 = 16_384;
+/// How many pages are few.
+const FRAMES_FEW: i64 = 2_048;
+/// From how many pages on the writer waits in any case.
+const FRAMES_MAX: i64 = 65_536;
 /// How long a reader waits for a lock, in milliseconds; writers do not lock readers out in WAL mode.
 const READ_BUSY_MS: u64 = 2_000;
 /// How long a writer waits at once for a lock that only another program can hold; then it says so, and waits on.
@@ -335,10 +339,14 @@ impl Checkpoints {
         if !self.is_beside {
             return Ok(None);
         }
-        let frames: i64 = connection.prepare_cached("pragma wal_checkpoint(noop)")?.query_row([], |row| row.get(1))?;
+        let mut statement = connection.prepare_cached("pragma wal_checkpoint(noop)")?;
+        let (frames, copied): (i64, i64) = statement.query_row([], |row| Ok((row.get(1)?, row.get(2)?)))?;
         self.frames_asked = self.frames_asked.min(frames);
-        if frames < FRAMES_MAX {
-            if frames - self.frames_asked >= FRAMES_PER_CHECKPOINT {
+        let is_enough = frames >= FRAMES_ENOUGH;
+        let must_wait = frames >= FRAMES_MAX || (is_enough && frames - copied <= FRAMES_FEW);
+        if !must_wait {
+            // A round that is under way is let end: what it leaves may be few.
+            if (is_enough && !self.rounds.is_under_way()) || frames - self.frames_asked >= FRAMES_PER_CHECKPOINT {
                 self.frames_asked = frames;
                 self.rounds.wanted.notify_one();
             }
@@ -353,6 +361,10 @@ impl Rounds {
     fn end(&self, round: u64) {
         self.ended.store(round, Ordering::SeqCst);
         self.over.notify_waiters();
+    }
+
+    fn is_under_way(&self) -> bool {
+        self.begun.load(Ordering::SeqCst) > self.ended.load(Ordering::SeqCst)
     }
 
     /// Waits until a round is over that began after this.
