@@ -7,6 +7,9 @@
 /// A shop to measure: our own in a temporary folder, or somebody else's.
 mod subject;
 
+/// Processes of our own.
+mod processes;
+
 /// Sends orders.
 mod load;
 
