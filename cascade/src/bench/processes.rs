@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     time::Duration,
 };
 
@@ -20,6 +20,8 @@ const SYNC_BYTES: usize = 4_096;
 /// Processes that end, with their folder, when this is dropped.
 pub(super) struct Processes {
     children: Vec<Child>,
+    /// Open as long as we live: who reads its end knows that we are gone.
+    inputs: Vec<ChildStdin>,
     folder: PathBuf,
 }
 
@@ -27,7 +29,7 @@ impl Processes {
     /// None yet. `name` tells their folder from those of others of this process.
     pub(super) fn new(name: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("cascade-bench-{}-{name}", std::process::id()));
-        Self { children: Vec::new(), folder }
+        Self { children: Vec::new(), inputs: Vec::new(), folder }
     }
 
     /// Where they keep what is durable.
@@ -44,9 +46,17 @@ impl Processes {
         self.spawn(command)
     }
 
+    /// Starts this binary with `words`; gives the URL that it tells. Its standard input ends when we do.
+    pub(super) fn spawn_self(&mut self, words: &[&str]) -> anyhow::Result<String> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(words).stdin(Stdio::piped());
+        self.spawn(command)
+    }
+
     fn spawn(&mut self, mut command: Command) -> anyhow::Result<String> {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().context("the shop cannot be started")?;
         let said = child.stderr.take();
+        self.inputs.extend(child.stdin.take());
         self.children.push(child);
         let mut lines = BufReader::new(said.context("the shop says nothing")?);
         // A service may first say that it waits for another one.
@@ -73,6 +83,16 @@ impl Processes {
     /// The most memory that they had at once, added up.
     pub(super) fn peak_rss_bytes(&self) -> Option<u64> {
         self.children.iter().map(|child| status_bytes_of(child.id(), "VmHWM:")).sum()
+    }
+
+    /// The memory that the first of them has now.
+    pub(super) fn first_rss_bytes(&self) -> Option<u64> {
+        status_bytes_of(self.children.first()?.id(), "VmRSS:")
+    }
+
+    /// Time on processors that the first of them had so far.
+    pub(super) fn first_cpu(&self) -> Option<Duration> {
+        cpu_of(self.children.first()?.id())
     }
 }
 
@@ -102,7 +122,7 @@ pub(super) fn sync_times_ms(folder: &Path) -> anyhow::Result<Vec<f64>> {
 }
 
 /// Time on processors that a process had so far (`/proc/[pid]/stat`, fields 14 and 15, in ticks of 10 ms).
-fn cpu_of(pid: u32) -> Option<Duration> {
+pub(super) fn cpu_of(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_whitespace().skip(11);
