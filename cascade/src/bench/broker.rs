@@ -27,8 +27,12 @@ mod disturbance;
 /// What came of it.
 mod report;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 use indicatif::ProgressBar;
 
@@ -37,7 +41,10 @@ pub(super) use self::{
     report::Report,
     sink::{SinkFlags, run as run_sink},
 };
-use super::{is_progress_shown, processes::sync_times_ms};
+use super::{
+    is_progress_shown,
+    processes::{is_in_memory, sync_times_ms},
+};
 
 /// An event's type: what everybody is measured with.
 const LIVE: &str = "cascade.OrderCreated.v1";
@@ -110,13 +117,18 @@ enum Measurement {
 pub(super) async fn measure(flags: &BrokerFlags) -> anyhow::Result<Report> {
     let progress = if is_progress_shown(flags.json) { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     progress.enable_steady_tick(TICK);
+    let folder = std::env::temp_dir();
+    if is_in_memory(&folder) {
+        let advice = format!("`{}` is in memory, so nothing is durable here; TMPDIR can name a folder on a disk", folder.display());
+        writeln!(std::io::stderr(), "cascade: {advice}").context("stderr")?;
+    }
     let mut report = Report::default();
     for measurement in Measurement::value_variants() {
         if !flags.only.is_empty() && !flags.only.contains(measurement) {
             continue;
         }
         announce(&progress, *measurement);
-        report.sync_times_ms.extend(sync_times_ms(&std::env::temp_dir())?);
+        report.sync_times_ms.extend(sync_times_ms(&folder)?);
         match measurement {
             Measurement::Published => report.published = Some(speed::published(flags).await?),
             Measurement::Batched => report.batched = Some(speed::batched(flags).await?),

@@ -109,7 +109,7 @@ impl Drop for Processes {
 /// How long each of some syncs takes in `folder`, in milliseconds.
 pub(super) fn sync_times_ms(folder: &Path) -> anyhow::Result<Vec<f64>> {
     let path = folder.join(format!("sync-{}", std::process::id()));
-    let mut file = File::create(&path)?;
+    let mut file = File::create(&path).with_context(|| format!("`{}` cannot be written", path.display()))?;
     let mut times_ms = Vec::with_capacity(SYNCS);
     for _ in 0..SYNCS {
         file.write_all(&[7; SYNC_BYTES])?;
@@ -119,6 +119,21 @@ pub(super) fn sync_times_ms(folder: &Path) -> anyhow::Result<Vec<f64>> {
     }
     fs::remove_file(&path)?;
     Ok(times_ms)
+}
+
+/// Whether `folder` is kept in memory, where a sync does nothing: then nothing that is measured there is durable.
+pub(super) fn is_in_memory(folder: &Path) -> bool {
+    fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| kind_of_mount(&mounts, folder) == Some("tmpfs"))
+}
+
+/// What kind of file system holds `folder`; the last one mounted over its longest part does (`proc_pid_mountinfo`, fields 5 and 9).
+fn kind_of_mount<'a>(mounts: &'a str, folder: &Path) -> Option<&'a str> {
+    let mounts = mounts.lines().filter_map(|line| {
+        let (place, source) = line.split_once(" - ")?;
+        Some((Path::new(place.split(' ').nth(4)?), source.split(' ').next()?))
+    });
+    let (_, kind) = mounts.filter(|(place, _)| folder.starts_with(place)).max_by_key(|(place, _)| place.components().count())?;
+    Some(kind)
 }
 
 /// Time on processors that a process had so far (`/proc/[pid]/stat`, fields 14 and 15, in ticks of 10 ms).
@@ -136,4 +151,17 @@ fn status_bytes_of(pid: u32, figure: &str) -> Option<u64> {
     let line = status.lines().find(|line| line.starts_with(figure))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib * 1_024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_mount_says_whether_a_folder_is_in_memory() {
+        let mounts = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n30 22 0:26 / /tmp rw,nosuid - tmpfs tmpfs rw\n\
+                      31 30 254:1 / /tmp/disk rw - ext4 /dev/vdb rw\n";
+        let kind_of = |folder: &str| kind_of_mount(mounts, Path::new(folder));
+        assert_eq!((kind_of("/tmp/a"), kind_of("/tmp/disk/a"), kind_of("/tmpfoo")), (Some("tmpfs"), Some("ext4"), Some("ext4")));
+    }
 }

@@ -147,9 +147,10 @@ impl Subscriber {
     }
 
     async fn ask<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let mut connection = Connection::open(self.address).await?;
+        let subscriber = || format!("subscriber `{}`", self.name);
+        let mut connection = Connection::open(self.address).await.with_context(subscriber)?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
-        let body = connection.expect(request.as_bytes(), 200).await.with_context(|| format!("subscriber `{}`", self.name))?;
+        let body = connection.expect(request.as_bytes(), 200).await.with_context(subscriber)?;
         Ok(serde_json::from_slice(body)?)
     }
 }
