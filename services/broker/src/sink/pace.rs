@@ -32,7 +32,7 @@ impl Pace {
         let at_us = self.next_us.clamp(now_us, now_us.saturating_add(60_000_000));
         let wait = Duration::from_micros(u64::try_from(at_us.saturating_sub(now_us)).unwrap_or(0));
         if wait > WAIT_MAX {
-            return Turn::After(u32::try_from(wait.as_millis().div_ceil(1_000)).unwrap_or(60));
+            return Turn::After(u32::try_from(wait.as_micros().div_ceil(1_000_000)).unwrap_or(60));
         }
         self.next_us = at_us.saturating_add(interval_us);
         Turn::In(wait)
@@ -72,5 +72,8 @@ mod tests {
         assert_eq!(pace.turn(120, now), Turn::After(2));
         assert_eq!(pace.turn(120, now.plus_ms(600)), Turn::In(Duration::from_millis(900)));
         assert_eq!(pace.turn(120, Timestamp::from_ms(0)), Turn::After(60), "a clock that stepped back stops nobody for longer");
+        let mut pace = Pace::default();
+        assert_eq!(pace.turn(35, now), Turn::In(Duration::ZERO));
+        assert_eq!(pace.turn(35, now.plus_ms(714)), Turn::After(2), "a second and a bit is rounded up");
     }
 }
