@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, config::DbConfig};
 use tokio::sync::Notify;
 
 use crate::{Environment, Lifecycle, environment::Writers};
@@ -166,7 +166,7 @@ impl Store {
             Some(ErrorCode::CannotOpen) => StoreError::Folder { path: folder.into(), cause: std::io::Error::other(error.to_string()) },
             _ => error.into(),
         })?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        keep_statements(&connection)?;
         let unreadable = |error| match error {
             StoreError::Sqlite(cause) => StoreError::Unreadable { path: path.clone(), cause },
             other => other,
@@ -223,6 +223,13 @@ fn lock(folder: &Path, name: &str) -> Result<File, StoreError> {
         Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::InUse { path: folder.join(format!("{name}.db")) }),
         Err(error) => Err(unusable(error.into())),
     }
+}
+
+/// Prepares each statement once. SQLite would plan one that has a bound LIMIT anew each time, in case the value makes another plan better.
+fn keep_statements(connection: &Connection) -> Result<(), StoreError> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn make_durable(connection: &Connection, path: &Path, durability: Durability) -> Result<(), StoreError> {
@@ -414,7 +421,7 @@ impl Readers {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_timeout(Duration::from_millis(READ_BUSY_MS))?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        keep_statements(&connection)?;
         Ok(connection)
     }
 }

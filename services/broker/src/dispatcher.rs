@@ -44,8 +44,8 @@ use saving::Saving;
 
 /// How many events are read from the log at once.
 const PAGE_EVENTS: usize = 256;
-/// How many events of a lane are looked through at once for one that the subscription asks for.
-const SEEK_EVENTS: usize = 64;
+/// How many events of a lane are looked through at once at most for one that the subscription asks for.
+const SEEK_EVENTS_MAX: usize = 64;
 /// The pause after the engine failed.
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
@@ -177,7 +177,11 @@ impl Dispatcher {
             match run.lanes.next_step_of(now, allowed) {
                 Step::Idle => return false,
                 Step::Seek { lane, after, up_to } => match self.seek(&lane, after, up_to).await {
-                    Ok(found) => run.lanes.found(&lane, found),
+                    Ok(found) => {
+                        run.lanes.found(&lane, found.as_ref().map(|one| (one.position, weigh(&one.event))));
+                        // It is likely to go at once.
+                        run.content.extend(found.map(|one| (one.position, one)));
+                    }
                     Err(error) => {
                         self.bear(run, error).await;
                         return true;
@@ -218,18 +222,18 @@ impl Dispatcher {
     }
 
     /// The first event of `lane` after `after`, up to `up_to`, that the subscription asks for.
-    async fn seek(&self, lane: &Lane, mut after: Position, up_to: Position) -> Result<Option<(Position, usize)>, EngineError> {
+    async fn seek(&self, lane: &Lane, mut after: Position, up_to: Position) -> Result<Option<Recorded>, EngineError> {
+        // Most subscriptions ask for most events of an order.
+        let mut limit = 1;
         loop {
-            let page = self.engine.read_lane(lane.as_str(), after, SEEK_EVENTS).await?;
+            let page = self.engine.read_lane(lane.as_str(), after, limit).await?;
             let Some(last) = page.last() else { return Ok(None) };
             after = last.position;
-            let mut wanted = page.iter().filter(|one| one.position <= up_to && self.is_asked_for(one));
-            if let Some(one) = wanted.next() {
-                return Ok(Some((one.position, weigh(&one.event))));
+            let wanted = page.into_iter().find(|one| one.position <= up_to && self.is_asked_for(one));
+            if wanted.is_some() || after >= up_to {
+                return Ok(wanted);
             }
-            if after >= up_to {
-                return Ok(None);
-            }
+            limit = (2 * limit).min(SEEK_EVENTS_MAX);
         }
     }
 

@@ -226,8 +226,8 @@ impl Dispatcher {
     async fn stand(&self, standing: Standing, position: Position, lane: &str) -> Result<Standing, EngineError> {
         let Standing::Sought { after, first } = standing else { return Ok(standing) };
         Ok(match self.seek(&Lane::new(lane), after, position).await? {
-            Some((found, _)) if found == position => *first,
-            Some((by, _)) => Standing::Blocked { by },
+            Some(found) if found.position == position => *first,
+            Some(by) => Standing::Blocked { by: by.position },
             // It is not asked for.
             None => Standing::Settled,
         })

@@ -36,7 +36,7 @@ mod reserve;
 use reserve::Reserve;
 use store::events::{self, ReadError, Window};
 use view::View;
-use writer::{Done, Job, Undone, Work, Writer};
+use writer::{Done, Handout, Job, Undone, Work, Writer};
 
 /// How many appends and state changes may wait for the writer.
 const JOBS_MAX: usize = 1_024;
@@ -81,7 +81,7 @@ impl Embedded {
             last,
             appended: 0,
             view: view.clone(),
-            tail: tail_sender,
+            handout: Handout::start(tail_sender, lifecycle),
             clock: environment.clock.clone(),
             disk: environment.disk.clone(),
             reserve: environment.disk.is_durable().then(|| Reserve::take(folder)),

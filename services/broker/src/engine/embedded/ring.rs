@@ -24,14 +24,15 @@ impl Ring {
         Self { after: last, events: VecDeque::new(), bytes: 0 }
     }
 
-    /// Takes the next event, `weight` bytes heavy; the oldest ones make room.
-    pub(super) fn push(&mut self, event: Recorded, weight: usize) {
+    /// Takes the next event, `weight` bytes heavy; the oldest ones make room, and go to `evicted`.
+    pub(super) fn push(&mut self, event: Recorded, weight: usize, evicted: &mut Vec<Recorded>) {
         self.bytes += weight;
         self.events.push_back((event, weight));
         while self.events.len() > EVENTS_MAX || self.bytes > BYTES_MAX {
             let Some((oldest, weight)) = self.events.pop_front() else { break };
             self.bytes -= weight;
             self.after = oldest.position;
+            evicted.push(oldest);
         }
     }
 

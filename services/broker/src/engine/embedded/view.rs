@@ -21,10 +21,13 @@ impl View {
         Self { trimmed, last, ring: Ring::after(last.position) }
     }
 
-    /// Takes what a commit made durable: events with their weights in bytes, and where the log then ends.
-    pub(super) fn append(&mut self, news: Vec<(Recorded, usize)>, last: Mark) {
-        news.into_iter().for_each(|(event, weight)| self.ring.push(event, weight));
+    /// Takes what a commit made durable: events with their weights in bytes, and where the log then ends. Gives back the events that had
+    /// to make room.
+    pub(super) fn append(&mut self, news: Vec<(Recorded, usize)>, last: Mark) -> Vec<Recorded> {
         self.last = last;
+        let mut evicted = Vec::new();
+        news.into_iter().for_each(|(event, weight)| self.ring.push(event, weight, &mut evicted));
+        evicted
     }
 
     /// Forgets what is gone.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kit::{
-    Clock, Lifecycle,
+    Clock, Lifecycle, Recorded,
     environment::Disk,
     store::{Checkpoints, Store, StoreError},
 };
@@ -15,11 +15,16 @@ use super::{
     reserve::Reserve,
     store::{self, Mark},
 };
-use crate::engine::{AppendError, EngineError, tail::TailSender};
+use crate::engine::{AppendError, EngineError};
 
 /// What the writer is asked to do, and does within a transaction.
 mod work;
 
+/// What a commit means to others.
+mod handout;
+
+pub(super) use handout::Handout;
+use handout::Outcome;
 use work::Written;
 pub(super) use work::{Done, Work};
 
@@ -61,13 +66,6 @@ impl From<Undone> for EngineError {
     }
 }
 
-impl Job {
-    /// Tells who waits; a caller that has gone away does not mind.
-    fn answer(self, result: Result<Done, Undone>) {
-        let _ = self.reply.send(result);
-    }
-}
-
 pub(super) struct Writer {
     pub(super) store: Store,
     pub(super) queue: mpsc::Receiver<Job>,
@@ -77,13 +75,20 @@ pub(super) struct Writer {
     pub(super) appended: usize,
     pub(super) view: Arc<Mutex<View>>,
     pub(super) checkpoints: Checkpoints,
-    pub(super) tail: TailSender,
+    pub(super) handout: Handout,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) disk: Arc<dyn Disk>,
     /// None where the disk is simulated.
     pub(super) reserve: Option<Reserve>,
     pub(super) lifecycle: Lifecycle,
     pub(super) users: TaskTracker,
+}
+
+/// What came of a commit.
+struct Committed {
+    results: Vec<Done>,
+    /// Events that memory has no room for any more.
+    evicted: Vec<Recorded>,
 }
 
 impl Writer {
@@ -124,13 +129,13 @@ impl Writer {
     /// Commits `jobs` together. If that fails because the disk is full, all but the appends once more; for another reason that is not
     /// the disk's, one by one, so that only the culprit fails.
     async fn commit_all(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
-        let jobs = if self.has_room() { jobs } else { refuse_appends(jobs) };
+        let jobs = if self.has_room() { jobs } else { self.refuse_appends(jobs) };
         if jobs.is_empty() {
             return Ok(());
         }
         match self.commit(&jobs).await {
-            Ok(results) => {
-                jobs.into_iter().zip(results).for_each(|(job, done)| job.answer(Ok(done)));
+            Ok(committed) => {
+                self.hand_out(jobs, committed);
                 Ok(())
             }
             Err(error) if store::is_disk_full(&error) => self.commit_without_room(jobs).await,
@@ -151,12 +156,12 @@ impl Writer {
     async fn commit_one_by_one(&mut self, jobs: Vec<Job>) -> Result<(), StoreError> {
         for job in jobs {
             match self.commit(std::slice::from_ref(&job)).await {
-                Ok(mut results) => drop(results.pop().map(|done| job.answer(Ok(done)))),
+                Ok(committed) => self.hand_out(vec![job], committed),
                 Err(error) if store::is_disk_full(&error) => self.commit_without_room(vec![job]).await?,
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
                     tracing::error!(%error, "a write to the log failed");
-                    job.answer(Err(Undone::Failed(error.to_string())));
+                    self.handout.answer([(job, Err(Undone::Failed(error.to_string())))]);
                 }
             }
         }
@@ -168,14 +173,14 @@ impl Writer {
         if self.reserve.as_mut().is_some_and(|reserve| reserve.give_up(self.clock.now())) {
             tracing::error!("the disk is full: no events are taken until there is room");
         }
-        let jobs = refuse_appends(jobs);
+        let jobs = self.refuse_appends(jobs);
         if jobs.is_empty() {
             return Ok(());
         }
         match self.commit(&jobs).await {
-            Ok(results) => jobs.into_iter().zip(results).for_each(|(job, done)| job.answer(Ok(done))),
+            Ok(committed) => self.hand_out(jobs, committed),
             Err(error) if error.is_fatal() && !store::is_disk_full(&error) => return Err(error),
-            Err(_) => jobs.into_iter().for_each(|job| job.answer(Err(Undone::DiskFull))),
+            Err(_) => self.handout.answer(jobs.into_iter().map(|job| (job, Err(Undone::DiskFull)))),
         }
         Ok(())
     }
@@ -194,7 +199,7 @@ impl Writer {
         store::free_pages(&self.store.connection).is_ok_and(|pages| pages >= FREE_PAGES_MIN)
     }
 
-    async fn commit(&mut self, jobs: &[Job]) -> Result<Vec<Done>, StoreError> {
+    async fn commit(&mut self, jobs: &[Job]) -> Result<Committed, StoreError> {
         self.store.begin().await?;
         let (written, results) = self.write(jobs).inspect_err(|_| store::roll_back(&self.store.connection))?;
         self.disk.before_commit().await;
@@ -203,16 +208,17 @@ impl Writer {
         self.checkpoints.committed();
         self.appended = written.news.len();
         (self.trimmed, self.last) = (written.trimmed, written.last);
-        {
-            let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-            view.append(written.news, self.last);
-            view.trim(self.trimmed);
-        }
-        if self.appended > 0 {
-            // Only now may readers see them.
-            self.tail.move_to(self.last.position);
-        }
-        Ok(results)
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let evicted = view.append(written.news, self.last);
+        view.trim(self.trimmed);
+        Ok(Committed { results, evicted })
+    }
+
+    /// Tells who waits what came of `jobs`; only now may readers see what they appended.
+    fn hand_out(&self, jobs: Vec<Job>, committed: Committed) {
+        let moved_to = (self.appended > 0).then_some(self.last.position);
+        let answers = jobs.into_iter().zip(committed.results.into_iter().map(Ok)).collect();
+        self.handout.give(Outcome { moved_to, answers, evicted: committed.evicted });
     }
 
     /// Does `jobs` in a transaction, which is then open.
@@ -222,11 +228,13 @@ impl Writer {
         let results = jobs.iter().map(|job| work::perform(db, &job.work, &mut written)).collect::<Result<_, _>>()?;
         Ok((written, results))
     }
-}
 
-/// Refuses the appends among `jobs` because there is no room; gives back the others.
-fn refuse_appends(jobs: Vec<Job>) -> Vec<Job> {
-    let (appends, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| matches!(job.work, Work::Append(_)));
-    appends.into_iter().for_each(|job| job.answer(Err(Undone::DiskFull)));
-    others
+    /// Refuses the appends among `jobs` because there is no room; gives back the others.
+    fn refuse_appends(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let (appends, others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| matches!(job.work, Work::Append(_)));
+        if !appends.is_empty() {
+            self.handout.answer(appends.into_iter().map(|job| (job, Err(Undone::DiskFull))));
+        }
+        others
+    }
 }
