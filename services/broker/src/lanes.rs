@@ -135,6 +135,10 @@ pub struct Lanes {
     acknowledged: u64,
     ledger: Ledger,
     unsaved: BTreeMap<Lane, Unsaved>,
+    /// Lanes of whose row only what is held against them changed. After a crash an older row only means more attempts.
+    stale: BTreeSet<Lane>,
+    /// Which of them was saved last.
+    stale_last: Option<Lane>,
     /// How many of them have dead letters.
     unsaved_letters: usize,
 }
@@ -169,6 +173,8 @@ impl Lanes {
             acknowledged: 0,
             ledger: Ledger::resume(saved.floor, saved.counts),
             unsaved: BTreeMap::new(),
+            stale: BTreeSet::new(),
+            stale_last: None,
             unsaved_letters: 0,
         };
         saved.rows.into_iter().for_each(|row| lanes.resume_row(row));

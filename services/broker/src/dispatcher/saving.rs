@@ -15,7 +15,8 @@ const SAVE_AFTER_MS: u64 = 1_000;
 const SAVE_AFTER_POSITIONS: u64 = 1_000;
 /// The pause after the engine failed, in milliseconds.
 const FAILED_PAUSE_MS: u64 = 1_000;
-/// How many lanes are saved at once: a larger write would keep appends waiting.
+/// How many lanes are saved at once: a larger write would keep appends waiting. Of those that only failed once more no more than this
+/// are saved in [`SAVE_AFTER_MS`], so that many that fail do not take the disk from the others.
 const LANES_MAX: usize = 128;
 
 type Saved = Result<(), (EngineError, Puts)>;
@@ -105,10 +106,11 @@ impl Dispatcher {
             let saved = flying.await;
             self.saved(&mut run, saved);
         }
-        if (run.saving.failed.is_some() || run.lanes.urgency() != Urgency::Nothing)
-            && let Err(error) = self.flush(&mut run).await
-        {
-            tracing::warn!(subscription = self.name, %error, "the last progress could not be saved");
+        while run.saving.failed.is_some() || run.lanes.urgency() != Urgency::Nothing {
+            if let Err(error) = self.flush(&mut run).await {
+                tracing::warn!(subscription = self.name, %error, "the last progress could not be saved");
+                return;
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What changed since it was saved last, in pieces that are each consistent by themselves.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 
 use kit::Position;
 
@@ -17,8 +17,8 @@ pub(super) struct Unsaved {
 }
 
 impl Lanes {
-    /// What changed since the last time, of up to `lanes_max` lanes; with the floor as it is now, if that was all of them. What this
-    /// gives must be saved together, and one after the other.
+    /// What changed since the last time, of up to `lanes_max` lanes; with the floor as it is now, if that was all that it waits for. How
+    /// often events failed fills up what room there is. What this gives must be saved together, and one after the other.
     pub fn take_changes(&mut self, lanes_max: usize) -> Changes {
         let (mut rows, mut letters, mut forgotten) = (Vec::new(), Vec::new(), 0);
         for _ in 0..lanes_max {
@@ -27,6 +27,12 @@ impl Lanes {
             self.unsaved_letters -= unsaved.letters.len();
             letters.extend(unsaved.letters);
             forgotten += unsaved.forgotten;
+            self.stale.remove(&lane);
+            let row = self.row(&lane);
+            rows.push((lane, row));
+        }
+        while rows.len() < lanes_max {
+            let Some(lane) = self.next_stale() else { break };
             let row = self.row(&lane);
             rows.push((lane, row));
         }
@@ -42,11 +48,16 @@ impl Lanes {
         let advanced = u64::try_from(self.floor().0 - self.ledger.floor().0).unwrap_or(0);
         if self.unsaved_letters > 0 {
             Urgency::Now { advanced }
-        } else if advanced > 0 || !self.unsaved.is_empty() {
+        } else if advanced > 0 || !self.unsaved.is_empty() || self.has_stale() {
             Urgency::Soon { advanced }
         } else {
             Urgency::Nothing
         }
+    }
+
+    /// Whether some rows do not tell how often events failed last.
+    pub fn has_stale(&self) -> bool {
+        !self.stale.is_empty()
     }
 
     fn row(&self, lane: &Lane) -> Option<Row> {
@@ -55,6 +66,20 @@ impl Lanes {
         let history = state.history.as_deref().cloned().unwrap_or_default();
         let (failures, next_at) = (state.failures, state.next_at);
         Some(Row { lane: lane.clone(), first: aside.first, failures, next_at, is_parked: aside.is_parked, history })
+    }
+
+    /// In turn, so that none is left out while others fail again.
+    fn next_stale(&mut self) -> Option<Lane> {
+        let after = self.stale_last.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let lane = self.stale.range((after, Bound::Unbounded)).next().or_else(|| self.stale.first())?.clone();
+        self.stale.remove(&lane);
+        self.stale_last = Some(lane.clone());
+        Some(lane)
+    }
+
+    /// Only what is held against `lane` changed.
+    pub(super) fn mark_stale(&mut self, lane: &Lane) {
+        self.stale.insert(lane.whole());
     }
 
     /// What of `lane` is to be saved; from now on that is something.

@@ -165,7 +165,7 @@ impl Lanes {
         state.next_at = now.plus_ms(backoff_ms.max(asked_ms(fault)));
         let (failures, is_aside) = (state.failures, state.aside.is_some());
         if is_aside {
-            self.unsaved(lane);
+            self.mark_stale(lane);
             self.list(lane);
         } else if !lane.is_apart() && (failures >= tuning.failures_until_aside || self.is_crowded()) {
             self.set_aside(lane);

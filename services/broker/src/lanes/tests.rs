@@ -209,6 +209,43 @@ fn ten_thousand_failing_lanes_are_ten_thousand_rows_and_the_others_do_not_notice
 }
 
 #[test]
+fn how_often_events_failed_is_saved_in_turn_and_holds_up_nothing() {
+    let mut lanes = Lanes::new(tuning(), Position::START);
+    for index in 1..=100 {
+        lanes.offer(Position(index), &format!("lane {index:03}"), 100);
+    }
+    let mut now = at(0);
+    let mut fail_all = |lanes: &mut Lanes, failures: u32| {
+        while lanes.lanes.values().any(|state| state.failures < failures) {
+            match lanes.next_step(now) {
+                Step::Deliver(delivery) => {
+                    let outcomes = delivery.events.iter().map(|_| Outcome::Retry(fault(Some(500), None))).collect();
+                    lanes.finish(delivery.id, Verdict::Answered(outcomes), now, &mut |max| max);
+                }
+                Step::Seek { .. } => panic!("nothing was acknowledged"),
+                Step::Idle => now = lanes.next_wake(now).unwrap(),
+            }
+        }
+    };
+    let until_aside = tuning().failures_until_aside;
+    fail_all(&mut lanes, until_aside);
+    assert!(lanes.take_changes(usize::MAX).is_all);
+    assert_eq!(lanes.urgency(), Urgency::Nothing);
+    fail_all(&mut lanes, until_aside + 1);
+    lanes.offer(Position(101), "another", 100);
+    let saved = lanes.take_changes(60);
+    assert!(saved.is_all, "nothing that counts is left");
+    assert_eq!((saved.floor, saved.rows.len()), (Position(100), 60));
+    fail_all(&mut lanes, until_aside + 2);
+    let names = |changes: super::Changes| changes.rows.into_iter().map(|(lane, _)| lane.as_str().to_owned()).collect::<Vec<_>>();
+    let others = names(lanes.take_changes(40));
+    assert_eq!(others[..2], ["another", "lane 061"], "first what counts, then the others in turn");
+    assert_eq!(others.len(), 40);
+    assert_eq!(names(lanes.take_changes(usize::MAX)).len(), 61);
+    assert_eq!(lanes.urgency(), Urgency::Nothing);
+}
+
+#[test]
 fn a_broken_endpoint_is_probed_alone_and_gives_up_nothing() {
     let mut lanes = Lanes::new(tuning(), Position::START);
     for n in 1..=8 {
