@@ -59,6 +59,10 @@ mod signals;
 
 use std::process::ExitCode;
 
+/// Events are allocated by whoever publishes them and freed by whoever needed them last.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = match usage::read() {
         Ok(cli) => cli,
