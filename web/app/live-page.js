@@ -99,6 +99,10 @@ function watch() {
     connect: (after) => new WebSocket(liveUrl(window.location.href, orderId, after, share), SUBPROTOCOL),
     onEvent: take,
     onState: onConnection,
+    onReset: ({ reason }) => {
+      timeline.lost(reason === "trimmed" ? "The shop no longer keeps the oldest events" : "The shop's log begins anew");
+      refresh();
+    },
   });
   window.addEventListener("online", () => feed.hurry());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && feed.hurry());

@@ -144,6 +144,8 @@ function watch() {
     connect: (after) => new WebSocket(liveUrl(window.location.href, null, after, null), SUBPROTOCOL),
     onEvent: take,
     onState: onConnection,
+    // What the feed cannot tell any more, the orders themselves can.
+    onReset: sync,
   });
   window.addEventListener("online", () => feed.hurry());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && feed.hurry());

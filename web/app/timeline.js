@@ -42,6 +42,13 @@ export function createTimeline(list) {
     if (isFresh) follow();
   }
 
+  function mark(text) {
+    const note = element("li", "gap");
+    note.textContent = text;
+    list.insertBefore(note, pending);
+    follow();
+  }
+
   return {
     add,
 
@@ -55,12 +62,10 @@ export function createTimeline(list) {
     },
 
     /** Marks a time without connection. */
-    gap(ms, position) {
-      const note = element("li", "gap");
-      note.textContent = `Away for ${duration(ms)}. Nothing is lost: going on after position ${position}.`;
-      list.insertBefore(note, pending);
-      follow();
-    },
+    gap: (ms, position) => mark(`Away for ${duration(ms)}. Nothing is lost: going on after position ${position}.`),
+
+    /** Marks a place where events are missing. */
+    lost: (why) => mark(`${why}: some are missing here. How the order stands is up to date.`),
   };
 }
 
