@@ -257,7 +257,11 @@ impl Lanes {
 
     /// How many more events may be offered now.
     pub fn room(&self) -> usize {
-        if self.open_bytes >= self.tuning.window_bytes_max { 0 } else { self.tuning.window_events_max.saturating_sub(self.open.len()) }
+        let failing = self.firsts.len().saturating_sub(self.parked.len());
+        if self.open_bytes >= self.tuning.window_bytes_max || failing >= self.tuning.aside_lanes_max {
+            return 0;
+        }
+        self.tuning.window_events_max.saturating_sub(self.open.len())
     }
 
     /// Answers a [`Step::Seek`]: the next event of `lane` and its weight, or that the lane has caught up with what was read.

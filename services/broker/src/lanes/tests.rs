@@ -209,6 +209,30 @@ fn ten_thousand_failing_lanes_are_ten_thousand_rows_and_the_others_do_not_notice
 }
 
 #[test]
+fn when_too_many_lanes_fail_nothing_new_is_read_until_some_are_through() {
+    let mut lanes = Lanes::new(Tuning { aside_lanes_max: 2, failures_until_aside: 1, ..tuning() }, Position::START);
+    lanes.offer(Position(1), "a", 100);
+    lanes.offer(Position(2), "b", 100);
+    assert!(lanes.room() > 0);
+    let Step::Deliver(delivery) = lanes.next_step(at(0)) else { panic!("both are due") };
+    let outcomes = delivery.events.iter().map(|_| Outcome::Retry(fault(Some(500), None))).collect();
+    lanes.finish(delivery.id, Verdict::Answered(outcomes), at(0), &mut |max| max);
+    assert_eq!((lanes.set_aside_count(), lanes.room()), (2, 0));
+    let mut now = at(0);
+    while lanes.room() == 0 {
+        match lanes.next_step(now) {
+            Step::Deliver(delivery) => {
+                let outcomes = delivery.events.iter().map(|_| Outcome::Acknowledged).collect();
+                lanes.finish(delivery.id, Verdict::Answered(outcomes), now, &mut |max| max);
+            }
+            Step::Seek { lane, .. } => lanes.found(&lane, None),
+            Step::Idle => now = lanes.next_wake(now).unwrap(),
+        }
+    }
+    assert!(lanes.set_aside_count() < 2);
+}
+
+#[test]
 fn how_often_events_failed_is_saved_in_turn_and_holds_up_nothing() {
     let mut lanes = Lanes::new(tuning(), Position::START);
     for index in 1..=100 {

@@ -21,6 +21,8 @@ pub struct Tuning {
     pub lane_events_max: usize,
     /// After how many failures a lane is set aside.
     pub failures_until_aside: u32,
+    /// How many lanes may be set aside and not parked; with more, nothing new is read. Each takes one to two KiB of memory.
+    pub aside_lanes_max: usize,
     /// After how many failures an event is given up, if others are taken meanwhile.
     pub failures_max: u32,
     /// How long after its first failure an event is given up, if others are taken meanwhile, in milliseconds; none sets no limit.
@@ -57,6 +59,7 @@ impl Default for Tuning {
             window_bytes_max: 16 * 1024 * 1024,
             lane_events_max: 256,
             failures_until_aside: 3,
+            aside_lanes_max: 100_000,
             failures_max: 50,
             failing_ms_max: None,
             on_exhausted: OnExhausted::Park,
