@@ -1,0 +1,117 @@
+//! Pausing, resuming and moving a subscription, and trying its filters.
+
+use axum::http::Method;
+use kit::Position;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Desk,
+    change::read_json,
+    flags::{Explain, Place, Seek},
+    list::Status,
+};
+use crate::{
+    events::why::Clause,
+    form::wrap,
+    operator::{Answer, Request},
+};
+
+#[derive(Deserialize)]
+struct Subscription {
+    status: Status,
+}
+
+/// Pauses it.
+pub(super) async fn pause(desk: &Desk, name: &str) -> anyhow::Result<()> {
+    let answer = desk.shop.send(Method::POST, &format!("/api/subscriptions/{name}/pause"), Request::default()).await?;
+    desk.form.show(&answer, || {
+        Ok(format!("The subscription `{name}` is paused{}. To go on: cascade subscriptions resume {name}\n", waiting(&answer)?))
+    })
+}
+
+/// Lets it go on.
+pub(super) async fn resume(desk: &Desk, name: &str) -> anyhow::Result<()> {
+    let answer = desk.shop.send(Method::POST, &format!("/api/subscriptions/{name}/resume"), Request::default()).await?;
+    desk.form.show(&answer, || Ok(format!("The subscription `{name}` goes on{}.\n", waiting(&answer)?)))
+}
+
+fn waiting(answer: &Answer) -> anyhow::Result<String> {
+    let Subscription { status } = answer.read()?;
+    Ok(match status.lag_events {
+        0 => String::from("; nothing waits"),
+        1 => String::from("; 1 event waits"),
+        events => format!("; {events} events wait"),
+    })
+}
+
+/// What a seek does, or would do.
+#[derive(Deserialize)]
+struct Sought {
+    after: Position,
+    lanes_dissolved: u64,
+    dead_letters_dropped: u64,
+}
+
+impl Sought {
+    fn words(&self) -> String {
+        format!(
+            "after position {}; {} lanes that are set aside are dissolved, {} dead letters dropped",
+            self.after, self.lanes_dissolved, self.dead_letters_dropped
+        )
+    }
+}
+
+/// Moves it. What that would do is said first, since there is no way back.
+pub(super) async fn seek(desk: &Desk, seek: &Seek) -> anyhow::Result<()> {
+    let (name, path) = (&seek.name, format!("/api/subscriptions/{}/seek", seek.name));
+    let ask =
+        async |to: Value, dry_run: bool| desk.shop.send(Method::POST, &path, Request::json(&json!({"to": to, "dry_run": dry_run}))).await;
+    let look = ask(seek.to.to_json(), true).await?;
+    let would: Sought = look.read()?;
+    if seek.dry_run {
+        return desk.form.show(&look, || Ok(format!("The subscription `{name}` would start over {}.\n", would.words())));
+    }
+    let skipped = if seek.to == Place::Latest { " What waits is never sent." } else { "" };
+    seek.sure.confirm(&format!("The subscription `{name}` starts over {}.{skipped} Move it?", would.words()))?;
+    let answer = ask(seek.to.to_json(), false).await?;
+    desk.form.show(&answer, || {
+        let done: Sought = answer.read()?;
+        Ok(format!("The subscription `{name}` starts over {}.\n", done.words()))
+    })
+}
+
+/// Whether an event is asked for.
+#[derive(Deserialize)]
+struct Explained {
+    matches: bool,
+    clause: Option<Clause>,
+}
+
+/// Tries its filters, or others.
+pub(super) async fn explain(desk: &Desk, explain: &Explain) -> anyhow::Result<()> {
+    let mut body = Map::new();
+    let event = match (&explain.event, explain.position) {
+        (Some(file), _) => {
+            body.insert("event".into(), read_json(file)?);
+            String::from("the event")
+        }
+        (None, position) => {
+            body.insert("position".into(), json!(position));
+            format!("event {}", position.unwrap_or(Position::START))
+        }
+    };
+    explain.selection.write(&mut body);
+    let path = format!("/api/subscriptions/{}/explain", explain.name);
+    let answer = desk.shop.send(Method::POST, &path, Request::json(&Value::Object(body))).await?;
+    let name = &explain.name;
+    let (asks, not) = if explain.selection.is_empty() { ("asks", "does not ask") } else { ("would ask", "would not ask") };
+    desk.form.show(&answer, || {
+        let Explained { matches, clause } = answer.read()?;
+        Ok(match clause {
+            _ if matches => format!("`{name}` {asks} for {event}.\n"),
+            Some(clause) => format!("{}\n", wrap(&format!("`{name}` {not} for {event}: {}.", clause.words()), desk.form.columns(), 0)),
+            None => format!("`{name}` {not} for {event}.\n"),
+        })
+    })
+}
