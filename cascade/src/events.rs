@@ -13,7 +13,7 @@ mod follow;
 mod line;
 
 /// One event whole.
-mod show;
+pub(crate) mod show;
 
 /// Where an event stands with every subscription.
 mod deliveries;

@@ -95,6 +95,11 @@ impl Form {
         text
     }
 
+    /// A sentence that goes on below.
+    pub(crate) fn paragraph(self, text: &str) -> String {
+        format!("{}\n", wrap(text, self.columns(), 0))
+    }
+
     /// A line, cut to what a terminal has room for.
     pub(crate) fn line(self, text: &str) -> String {
         format!("{}\n", cut(text, self.width()))
@@ -147,17 +152,24 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).context("stdout")
 }
 
+/// `1 event`, `2 events`.
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}
+
 /// The text in lines that end before `width`, the first one without, the others behind `indent` spaces. What the text has as lines stays so.
 pub(crate) fn wrap(text: &str, width: usize, indent: usize) -> String {
     let room = width.saturating_sub(indent).max(20);
     let mut lines: Vec<String> = Vec::new();
     for paragraph in text.lines() {
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() >= room {
-                lines.push(std::mem::take(&mut line));
+        let text = paragraph.trim_start_matches(' ');
+        let margin = " ".repeat((paragraph.len() - text.len()).min(room / 2));
+        let mut line = margin.clone();
+        for word in text.split(' ') {
+            if line.len() > margin.len() && line.chars().count() + 1 + word.chars().count() >= room {
+                lines.push(std::mem::replace(&mut line, margin.clone()));
             }
-            if !line.is_empty() {
+            if line.len() > margin.len() {
                 line.push(' ');
             }
             line.push_str(&printable(word));
@@ -184,6 +196,6 @@ mod tests {
         let text = wrap(&format!("{}\u{1b}[2J", "some words ".repeat(10)), 40, 10);
         assert!(text.lines().all(|line| line.chars().count() < 40) && !text.contains('\u{1b}'), "{text}");
         assert!(text.lines().count() > 3 && text.lines().skip(1).all(|line| line.starts_with("          ")), "{text}");
-        assert_eq!(wrap("one\ntwo", 80, 3), "one\n   two");
+        assert_eq!(wrap("one\n  two", 80, 3), "one\n     two");
     }
 }

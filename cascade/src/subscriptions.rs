@@ -19,6 +19,7 @@ mod operate;
 mod replays;
 
 use anyhow::anyhow;
+use axum::http::StatusCode;
 use kit::Environment;
 
 use crate::{
@@ -38,7 +39,7 @@ pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
         match &flags.action {
             Action::List => list::run(&desk).await,
             Action::Show { name } => show::run(&desk, name).await.map_err(|error| named(error, name)),
-            Action::Apply(apply) => change::apply(&desk, apply).await,
+            Action::Apply(apply) => change::apply(&desk, apply).await.map_err(|error| named(error, &apply.name)),
             Action::Delete(delete) => change::delete(&desk, delete).await.map_err(|error| named(error, &delete.name)),
             Action::RotateSecret { name, grace_hours } => {
                 change::rotate_secret(&desk, name, *grace_hours).await.map_err(|error| named(error, name))
@@ -60,11 +61,14 @@ struct Desk {
     when: When,
 }
 
-/// What the shop says of a subscription that is not there, with its name.
+/// What the shop says of a subscription that is not there or was changed, with what to do.
 pub(crate) fn named(error: anyhow::Error, name: &str) -> anyhow::Error {
     match error.downcast_ref::<Refused>() {
         Some(refused) if refused.code == "not_found" && refused.to_string() == "no such subscription" => {
             anyhow!("there is no subscription `{name}`; `cascade subscriptions list` shows which there are")
+        }
+        Some(refused) if refused.status == StatusCode::PRECONDITION_FAILED => {
+            anyhow!("the subscription `{name}` was changed, or is not there; `cascade subscriptions show {name}` tells its ETag")
         }
         Some(_) | None => error,
     }

@@ -56,11 +56,11 @@ impl When {
         self.write(time, "%H:%M:%S")
     }
 
-    /// `3 min ago`, `in 12 s`, `now`.
+    /// `3 min ago`, `in 12 s`, `just now`.
     pub(crate) fn distance(&self, time: Timestamp) -> String {
         let (past, ahead) = (self.now.since(time).as_secs(), time.since(self.now).as_millis().div_ceil(1_000));
         match (past, u64::try_from(ahead).unwrap_or(u64::MAX)) {
-            (0, 0) => String::from("now"),
+            (0, 0) => String::from("just now"),
             (0, ahead) => format!("in {}", span(ahead)),
             (past, _) => format!("{} ago", span(past)),
         }
@@ -97,7 +97,7 @@ mod tests {
         let utc = |later_ms: u64| When::utc(time.plus_ms(later_ms));
         assert_eq!(utc(185_000).full(time), "2026-01-31 12:00:00 UTC, 3 min 5 s ago");
         let berlin = When { now: time, zone: TimeZone::fixed(jiff::tz::offset(1)) };
-        assert_eq!((berlin.time_of_day(time).as_str(), berlin.distance(time).as_str()), ("13:00:00", "now"));
+        assert_eq!((berlin.time_of_day(time).as_str(), berlin.distance(time).as_str()), ("13:00:00", "just now"));
         assert_eq!(berlin.distance(time.plus_ms(11_200)), "in 12 s");
         assert_eq!(utc(0).day(time), "Sat 2026-01-31 UTC");
     }

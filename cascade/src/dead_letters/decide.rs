@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Desk, flags::Which, show::no_such_letter};
 use crate::{
-    form::{Sure, print},
+    form::{Sure, count, print},
     operator::Request,
     usage::WrongUsage,
 };
@@ -80,7 +80,7 @@ pub(super) async fn run(desk: &Desk, decision: Decision, which: &Which, sure: Op
         bail!("none of these is a dead letter of `{}` that waits", which.name);
     }
     if let Some(sure) = sure.filter(|_| !chosen.is_empty()) {
-        let what = count(chosen.len());
+        let what = count(chosen.len() as u64, "dead letter");
         sure.confirm(&format!("{what} of `{}` would be {}: {}. Discard?", which.name, decision.done(), name(&chosen)))?;
     }
     let mut done = Vec::new();
@@ -112,12 +112,8 @@ fn tell(desk: &Desk, positions: &[Position], what: &str, which: &Which) -> anyho
     }
     print(&match positions.len() {
         0 => String::from("No dead letter fits.\n"),
-        length => format!("{} {what}: {}\n", count(length), name(positions)),
+        length => format!("{} {what}: {}\n", count(length as u64, "dead letter"), name(positions)),
     })
-}
-
-fn count(length: usize) -> String {
-    if length == 1 { String::from("1 dead letter") } else { format!("{length} dead letters") }
 }
 
 fn name(positions: &[Position]) -> String {
@@ -136,6 +132,6 @@ mod tests {
     fn of_many_positions_the_first_are_named() {
         let positions: Vec<Position> = (1..=12).map(Position).collect();
         assert_eq!(name(&positions), "1, 2, 3, 4, 5, 6, 7, 8, 9, 10 and 2 more");
-        assert_eq!((name(&positions[..2]).as_str(), count(1).as_str()), ("1, 2", "1 dead letter"));
+        assert_eq!(name(&positions[..2]), "1, 2");
     }
 }

@@ -1,12 +1,15 @@
 //! One dead letter whole.
 
 use anyhow::anyhow;
-use kit::Position;
+use kit::{Envelope, Position};
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::Desk;
-use crate::{events::why::with_status, operator::Refused, when::Time};
+use crate::{
+    events::{show::whole, why::with_status},
+    operator::Refused,
+    when::Time,
+};
 
 #[derive(Deserialize)]
 struct Letter {
@@ -19,7 +22,7 @@ struct Letter {
     attempts: u32,
     first_attempt_at: Option<Time>,
     given_up_at: Time,
-    event: Option<Value>,
+    event: Option<Envelope>,
     last_attempts: Vec<Tried>,
     answer: Option<String>,
 }
@@ -55,10 +58,6 @@ fn draw(desk: &Desk, name: &str, letter: &Letter) -> String {
         kept if kept.is_empty() => None,
         kept => Some(kept.iter().map(attempt).collect::<Vec<_>>().join("\n")),
     };
-    let event = letter.event.as_ref().map_or_else(
-        || String::from("the log has lost it"),
-        |event| serde_json::to_string_pretty(event).unwrap_or_else(|_| event.to_string()),
-    );
     let fields = form.fields(&[
         ("state", Some(letter.state.clone())),
         ("discarded", letter.discarded_at.map(|at| when.full(at.0))),
@@ -66,10 +65,9 @@ fn draw(desk: &Desk, name: &str, letter: &Letter) -> String {
         ("given up", Some(when.full(letter.given_up_at.0))),
         ("attempts", Some(letter.attempts.to_string())),
         ("first", letter.first_attempt_at.map(|at| when.full(at.0))),
-        ("kept", attempts),
+        ("of these", attempts),
         ("answer", letter.answer.clone().filter(|answer| !answer.is_empty())),
         ("lane", Some(letter.lane.clone())),
-        ("event", Some(event)),
     ]);
     let decide = if letter.state == "waiting" {
         format!(
@@ -78,5 +76,9 @@ fn draw(desk: &Desk, name: &str, letter: &Letter) -> String {
     } else {
         String::new()
     };
-    format!("{}\n{fields}{decide}", form.bold(&format!("Event {position}, a dead letter of {name}")))
+    let event = match &letter.event {
+        Some(event) => format!("\n{}", whole(event, form, when)),
+        None => String::from("\nThe log has lost the event.\n"),
+    };
+    format!("{}\n{fields}{event}{decide}", form.bold(&format!("Event {position}, a dead letter of {name}")))
 }

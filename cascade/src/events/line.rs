@@ -8,7 +8,7 @@ use super::Found;
 use crate::{event_line, form::Form, scenario::drawing::printable, table::cut, when::When};
 
 /// How wide a type is, where it is no longer.
-const NAME_COLUMNS: usize = 22;
+const NAME_COLUMNS: usize = 23;
 
 /// Draws events one after the other, with a line for each new day.
 pub(super) struct Lines {
@@ -101,9 +101,9 @@ mod tests {
         assert_eq!(
             drawn(&[], &[OF_THE_SHOP, OF_ANOTHER]),
             "Sat 2026-01-31 UTC\n\
-             \u{20}    7  23:59:59  DeliveryStarted         099a8057  worker-07, attempt 2\n\
+             \u{20}    7  23:59:59  DeliveryStarted          099a8057  worker-07, attempt 2\n\
              Sun 2026-02-01 UTC\n\
-             \u{20}    8  00:00:00  loyalty.Points.v1       m\u{fffd}[2J    {\"points\": 12}\n"
+             \u{20}    8  00:00:00  loyalty.Points.v1        m\u{fffd}[2J     {\"points\": 12}\n"
         );
     }
 

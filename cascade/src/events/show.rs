@@ -75,7 +75,11 @@ fn read<'a>(answer: &'a Answer, which: &Which) -> anyhow::Result<Found<'a>> {
 }
 
 fn draw(found: &Found<'_>, form: Form, when: &When) -> String {
-    let event = &found.event;
+    format!("{}\n{}", form.bold(&title(found.position, &found.event)), whole(&found.event, form, when))
+}
+
+/// All of an event, in lines.
+pub(crate) fn whole(event: &Envelope, form: Form, when: &When) -> String {
     let text = |text: &str| Some(printable(text));
     let facts = Some(event_line::detail_of(event)).filter(|facts| !facts.is_empty());
     let mut fields = vec![
@@ -97,7 +101,7 @@ fn draw(found: &Found<'_>, form: Form, when: &When) -> String {
     }));
     let data = event.data.as_deref().map(pretty);
     fields.push(("data", data));
-    format!("{}\n{}", form.bold(&title(found.position, event)), form.fields(&fields))
+    form.fields(&fields)
 }
 
 fn pretty(data: &RawValue) -> String {

@@ -62,6 +62,7 @@ pub(super) enum Stage {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Clause {
     field: String,
+    says: String,
     reason: String,
 }
 
@@ -92,7 +93,10 @@ pub(super) struct Behind {
 impl Clause {
     /// Why it does not hold, and where it stands.
     pub(crate) fn words(&self) -> String {
-        format!("{} ({})", self.reason, self.field)
+        match self.field.starts_with("/filters") {
+            true => format!("{} ({} in {})", self.reason, self.field, self.says),
+            false => format!("{} ({})", self.reason, self.field),
+        }
     }
 }
 
@@ -230,6 +234,8 @@ fn words(tried: &Tried) -> String {
 
 /// The reason, with the status unless it names that itself.
 pub(crate) fn with_status(status: Option<u16>, reason: &str) -> String {
+    // An answer without a body leaves nothing behind the status.
+    let reason = reason.trim().trim_end_matches(':');
     match status {
         Some(status) if reason.is_empty() => status.to_string(),
         Some(status) if !reason.contains(&status.to_string()) => format!("{status}, {reason}"),
@@ -270,8 +276,8 @@ mod tests {
         for (arrival, expected) in [
             (json!({"state": "delivered"}), "It was taken."),
             (
-                json!({"state": "filtered", "clause": {"field": "/filters/0/exact", "says": "{}", "reason": "`region` is `north`, which is not `south`"}}),
-                "It was not asked for: `region` is `north`, which is not `south` (/filters/0/exact).",
+                json!({"state": "filtered", "clause": {"field": "/filters/0/exact", "says": "{\"exact\": …}", "reason": "`region` is `north`, which is not `south`"}}),
+                "It was not asked for: `region` is `north`, which is not `south` (/filters/0/exact in {\"exact\": …}).",
             ),
             (json!({"state": "before_start", "after": "90"}), "It was there before the subscription's start, which is after position 90."),
             (json!({"state": "queued"}), "It waits for its turn."),
@@ -295,6 +301,18 @@ mod tests {
             assert_eq!(sentence(arrival, &Behind::default()), expected);
         }
         assert!(sentence(json!({"state": "teleported"}), &Behind::default()).contains("--json"));
+    }
+
+    #[test]
+    fn a_status_is_said_once() {
+        for (status, reason, expected) in [
+            (Some(401), "401 Unauthorized: ", "401 Unauthorized"),
+            (Some(422), "no such order", "422, no such order"),
+            (Some(503), "", "503"),
+            (None, "connection refused", "connection refused"),
+        ] {
+            assert_eq!(with_status(status, reason), expected);
+        }
     }
 
     #[test]

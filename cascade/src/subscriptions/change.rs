@@ -2,8 +2,8 @@
 
 use std::{fs::File, io::Read, path::Path};
 
-use anyhow::{Context, bail};
-use axum::http::Method;
+use anyhow::{Context, anyhow, bail};
+use axum::http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     form::print,
-    operator::{Answer, Condition, Request},
+    operator::{Answer, Condition, Refused, Request},
 };
 
 /// The largest file that is sent, in bytes: what the shop takes.
@@ -30,7 +30,13 @@ struct Registered {
 pub(super) async fn apply(desk: &Desk, apply: &Apply) -> anyhow::Result<()> {
     let body = read_json(&apply.file)?;
     let request = Request { condition: apply.condition(), ..Request::json(&body) };
-    let answer = desk.shop.send(Method::PUT, &format!("/api/subscriptions/{}", apply.name), request).await?;
+    let asked = desk.shop.send(Method::PUT, &format!("/api/subscriptions/{}", apply.name), request).await;
+    let answer = asked.map_err(|error| match (apply.condition(), error.downcast_ref::<Refused>()) {
+        (Some(Condition::IfNone), Some(refused)) if refused.status == StatusCode::PRECONDITION_FAILED => {
+            anyhow!("there is a subscription `{}` already", apply.name)
+        }
+        _ => error,
+    })?;
     show_secret(desk, &answer, |one| {
         let etag = answer.etag.as_ref().map(|etag| format!(", ETag {etag}")).unwrap_or_default();
         format!("The subscription `{}` is registered, revision {}{etag}.", one.name, one.revision)

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     events::why::Clause,
-    form::wrap,
+    form::count,
     operator::{Answer, Request},
 };
 
@@ -56,8 +56,10 @@ struct Sought {
 impl Sought {
     fn words(&self) -> String {
         format!(
-            "after position {}; {} lanes that are set aside are dissolved, {} dead letters dropped",
-            self.after, self.lanes_dissolved, self.dead_letters_dropped
+            "after position {}. That drops {} and dissolves {} that was set aside.",
+            self.after,
+            count(self.dead_letters_dropped, "dead letter"),
+            count(self.lanes_dissolved, "lane")
         )
     }
 }
@@ -70,14 +72,14 @@ pub(super) async fn seek(desk: &Desk, seek: &Seek) -> anyhow::Result<()> {
     let look = ask(seek.to.to_json(), true).await?;
     let would: Sought = look.read()?;
     if seek.dry_run {
-        return desk.form.show(&look, || Ok(format!("The subscription `{name}` would start over {}.\n", would.words())));
+        return desk.form.show(&look, || Ok(desk.form.paragraph(&format!("The subscription `{name}` would start over {}", would.words()))));
     }
     let skipped = if seek.to == Place::Latest { " What waits is never sent." } else { "" };
-    seek.sure.confirm(&format!("The subscription `{name}` starts over {}.{skipped} Move it?", would.words()))?;
+    seek.sure.confirm(&format!("The subscription `{name}` starts over {}{skipped} Move it?", would.words()))?;
     let answer = ask(seek.to.to_json(), false).await?;
     desk.form.show(&answer, || {
         let done: Sought = answer.read()?;
-        Ok(format!("The subscription `{name}` starts over {}.\n", done.words()))
+        Ok(desk.form.paragraph(&format!("The subscription `{name}` starts over {}", done.words())))
     })
 }
 
@@ -110,7 +112,7 @@ pub(super) async fn explain(desk: &Desk, explain: &Explain) -> anyhow::Result<()
         let Explained { matches, clause } = answer.read()?;
         Ok(match clause {
             _ if matches => format!("`{name}` {asks} for {event}.\n"),
-            Some(clause) => format!("{}\n", wrap(&format!("`{name}` {not} for {event}: {}.", clause.words()), desk.form.columns(), 0)),
+            Some(clause) => desk.form.paragraph(&format!("`{name}` {not} for {event}: {}.", clause.words())),
             None => format!("`{name}` {not} for {event}.\n"),
         })
     })

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     events::why::with_status,
+    form::count,
     operator::Answer,
     scenario::drawing::printable,
     when::{Time, span},
@@ -116,8 +117,8 @@ pub(super) fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
     let error = status.last_error.as_ref();
     let lag = match (status.lag_events, status.lag_s) {
         (0, _) => String::from("none: everything was taken"),
-        (events, None) => format!("{events} events"),
-        (events, Some(seconds)) => format!("{events} events, the oldest for {}", span(seconds)),
+        (events, None) => count(events.unsigned_abs(), "event"),
+        (events, Some(seconds)) => format!("{}, the oldest for {}", count(events.unsigned_abs(), "event"), span(seconds)),
     };
     let oldest = place
         .oldest_unacknowledged
@@ -125,7 +126,8 @@ pub(super) fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
         .map(|oldest| format!("event {} of lane {}, published {}", oldest.position, oldest.lane, when.full(oldest.published_at.0)));
     let letters = match status.dead_letters {
         0 => String::from("none"),
-        count => format!("{count} wait for somebody: cascade dead-letters list {}", one.name),
+        1 => format!("1 waits for somebody: cascade dead-letters list {}", one.name),
+        letters => format!("{letters} wait for somebody: cascade dead-letters list {}", one.name),
     };
     let stands = form.fields(&[
         ("lag", Some(lag)),
