@@ -58,6 +58,10 @@ struct Follower<'a> {
     lines: Lines,
     after: Option<Position>,
     left: Option<u32>,
+    /// Whether the shop was there once.
+    is_known: bool,
+    /// Whether it was said that it is away.
+    is_away: bool,
 }
 
 async fn follow(desk: &Desk, wanted: &ListFlags) -> anyhow::Result<()> {
@@ -65,20 +69,19 @@ async fn follow(desk: &Desk, wanted: &ListFlags) -> anyhow::Result<()> {
         Some(count) => Some(before_the_newest(desk, count).await?),
         None => wanted.after,
     };
-    let mut follower = Follower { desk, wanted, lines: Lines::new(desk.form), after, left: wanted.limit };
-    let mut is_away = false;
-    // A shop that is not there at the beginning is an error; later it is waited for.
-    let mut is_known = false;
+    let lines = Lines::new(desk.form);
+    let mut follower = Follower { desk, wanted, lines, after, left: wanted.limit, is_known: false, is_away: false };
     loop {
-        let reason = match follower.stream(&mut is_away, &mut is_known).await {
+        let reason = match follower.stream().await {
             Ok(End::Enough) => return Ok(()),
             Ok(End::CheckedAgain) => None,
             Ok(End::Broken(reason)) => Some(reason),
-            Err(error) if is_known && may_pass(&error) => Some(format!("{error:#}")),
+            // A shop that is not there at the beginning is an error; later it is waited for.
+            Err(error) if follower.is_known && may_pass(&error) => Some(format!("{error:#}")),
             Err(error) => return Err(error),
         };
-        if let Some(reason) = reason.filter(|_| !is_away) {
-            is_away = true;
+        if let Some(reason) = reason.filter(|_| !follower.is_away) {
+            follower.is_away = true;
             desk.form.remark(&format!("… {reason}; waiting for the shop"));
         }
         tokio::time::sleep(RETRY_PAUSE).await;
@@ -86,19 +89,19 @@ async fn follow(desk: &Desk, wanted: &ListFlags) -> anyhow::Result<()> {
 }
 
 impl Follower<'_> {
-    async fn stream(&mut self, is_away: &mut bool, is_known: &mut bool) -> anyhow::Result<End> {
+    async fn stream(&mut self) -> anyhow::Result<End> {
         let mut query = Vec::new();
         query.extend(self.wanted.subject.clone().map(|subject| ("subject", subject)));
         query.extend(self.after.map(|after| ("after", after.to_string())));
         let mut feed = self.desk.shop.stream(&with_query("/api/live", query)).await?;
-        *is_known = true;
+        self.is_known = true;
         loop {
             let sent = match feed.next().await {
                 Ok(Some(sent)) => sent,
                 Ok(None) => return Ok(End::Broken(String::from("the stream ended"))),
                 Err(error) => return Ok(End::Broken(error.to_string())),
             };
-            if std::mem::take(is_away) {
+            if std::mem::take(&mut self.is_away) {
                 self.desk.form.remark("… the shop is back; going on");
             }
             match sent.name.as_str() {

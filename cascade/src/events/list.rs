@@ -25,8 +25,9 @@ pub(super) async fn run(desk: &Desk, wanted: &ListFlags) -> anyhow::Result<()> {
         Some(count) => Some(follow::before_the_newest(desk, count).await?),
         None => wanted.after,
     };
-    let (when, mut lines, mut left) = (desk.when(), Lines::new(desk.form), wanted.limit.unwrap_or(LIMIT));
-    let is_nothing_shown = |left| left == wanted.limit.unwrap_or(LIMIT);
+    let (when, mut lines) = (desk.when(), Lines::new(desk.form));
+    let limit = wanted.limit.unwrap_or(LIMIT);
+    let mut left = limit;
     loop {
         let mut query = vec![("limit", left.min(PAGE_MAX).to_string())];
         query.extend(after.map(|after| ("after", after.to_string())));
@@ -51,7 +52,7 @@ pub(super) async fn run(desk: &Desk, wanted: &ListFlags) -> anyhow::Result<()> {
             None => break,
         }
     }
-    if is_nothing_shown(left) && !desk.form.is_json() {
+    if left == limit && !desk.form.is_json() {
         desk.form.remark("The log has no such event.");
     }
     Ok(())

@@ -261,7 +261,8 @@ mod tests {
     fn sentence(arrival: Value, behind: &Behind) -> String {
         let when = When::utc(Timestamp::from_rfc3339("2026-01-31T12:01:00Z").unwrap());
         let mut whole = json!({"subscription": "loyalty", "subscription_state": "active"});
-        whole.as_object_mut().unwrap().extend(arrival.as_object().unwrap().clone());
+        let Value::Object(fields) = arrival else { panic!("{arrival}") };
+        whole.as_object_mut().unwrap().extend(fields);
         serde_json::from_value::<Arrival>(whole).unwrap().sentence(Position(45), behind, &when)
     }
 

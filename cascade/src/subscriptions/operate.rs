@@ -13,7 +13,6 @@ use super::{
 };
 use crate::{
     events::why::Clause,
-    form::count,
     operator::{Answer, Request},
 };
 
@@ -56,10 +55,8 @@ struct Sought {
 impl Sought {
     fn words(&self) -> String {
         format!(
-            "after position {}. That drops {} and dissolves {} that was set aside.",
-            self.after,
-            count(self.dead_letters_dropped, "dead letter"),
-            count(self.lanes_dissolved, "lane")
+            "after position {}. Dead letters dropped: {}; lanes that were set aside and are dissolved: {}.",
+            self.after, self.dead_letters_dropped, self.lanes_dissolved
         )
     }
 }
@@ -67,16 +64,15 @@ impl Sought {
 /// Moves it. What that would do is said first, since there is no way back.
 pub(super) async fn seek(desk: &Desk, seek: &Seek) -> anyhow::Result<()> {
     let (name, path) = (&seek.name, format!("/api/subscriptions/{}/seek", seek.name));
-    let ask =
-        async |to: Value, dry_run: bool| desk.shop.send(Method::POST, &path, Request::json(&json!({"to": to, "dry_run": dry_run}))).await;
-    let look = ask(seek.to.to_json(), true).await?;
+    let look = Request::json(&json!({"to": seek.to.to_json(), "dry_run": true}));
+    let look = desk.shop.send(Method::POST, &path, look).await?;
     let would: Sought = look.read()?;
     if seek.dry_run {
         return desk.form.show(&look, || Ok(desk.form.paragraph(&format!("The subscription `{name}` would start over {}", would.words()))));
     }
     let skipped = if seek.to == Place::Latest { " What waits is never sent." } else { "" };
     seek.sure.confirm(&format!("The subscription `{name}` starts over {}{skipped} Move it?", would.words()))?;
-    let answer = ask(seek.to.to_json(), false).await?;
+    let answer = desk.shop.send(Method::POST, &path, Request::json(&json!({"to": seek.to.to_json()}))).await?;
     desk.form.show(&answer, || {
         let done: Sought = answer.read()?;
         Ok(desk.form.paragraph(&format!("The subscription `{name}` starts over {}", done.words())))
