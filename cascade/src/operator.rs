@@ -275,6 +275,21 @@ async fn beginning_of(mut pieces: Pieces) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn what_goes_into_a_query_is_encoded() {
+        let query = |subject: &str| with_query("/api/events", [("subject", subject.to_owned()), ("limit", "1".into())]);
+        assert_eq!(query("a&b=ä +"), "/api/events?subject=a%26b%3D%C3%A4+%2B&limit=1");
+        assert_eq!(with_query("/api/events", []), "/api/events");
+    }
+
+    #[test]
+    fn a_position_is_a_whole_number_from_0_on() {
+        assert_eq!((position("42"), position("0")), (Ok(Position(42)), Ok(Position(0))));
+        for bad in ["-1", "", "first", "4.2", "9223372036854775808"] {
+            assert!(position(bad).is_err(), "{bad}");
+        }
+    }
+
     fn access(folder: &std::path::Path) -> Access {
         Access { url: URL.into(), data_dir: folder.into(), secret_file: None, token_file: None }
     }
@@ -301,6 +316,8 @@ mod tests {
         assert_eq!(said(409, r#"{"code":"token_exists","detail":"there is\n one"}"#), "there is one");
         assert_eq!(said(401, r#"{"code":"unauthorized","detail":"x"}"#), "the shop does not know us: its secret is another one");
         assert_eq!(said(401, r#"{"code":"expired_token","detail":"this token has expired"}"#), "this token has expired");
+        assert_eq!(said(403, r#"{"code":"missing_scope","detail":"not covered","field":"types"}"#), "not covered (`types`)");
+        assert_eq!(said(422, r#"{"code":"invalid","detail":"`sink` must be a URL","field":"sink"}"#), "`sink` must be a URL");
         assert_eq!(said(502, "<html>"), "the shop answered 502 Bad Gateway");
     }
 }

@@ -27,7 +27,8 @@ pub(crate) struct When {
 impl When {
     /// Of somebody at this machine.
     pub(crate) fn here(now: Timestamp) -> Self {
-        Self { now, zone: TimeZone::system() }
+        // A machine that does not say where it is, as in a container, is in Greenwich.
+        Self { now, zone: TimeZone::try_system().unwrap_or(TimeZone::UTC) }
     }
 
     /// Of somebody in Greenwich.
@@ -66,6 +67,11 @@ impl When {
         }
     }
 
+    /// When something comes that is due at `time`: `in 12 s`, or `now`, also if it should have been there already.
+    pub(crate) fn due(&self, time: Timestamp) -> String {
+        if time > self.now { self.distance(time) } else { String::from("now") }
+    }
+
     fn write(&self, time: Timestamp, format: &str) -> String {
         // What no calendar has is written as the shop does.
         let Ok(instant) = jiff::Timestamp::from_millisecond(time.as_ms()) else { return time.to_rfc3339() };
@@ -99,6 +105,7 @@ mod tests {
         let berlin = When { now: time, zone: TimeZone::fixed(jiff::tz::offset(1)) };
         assert_eq!((berlin.time_of_day(time).as_str(), berlin.distance(time).as_str()), ("13:00:00", "just now"));
         assert_eq!(berlin.distance(time.plus_ms(11_200)), "in 12 s");
+        assert_eq!((berlin.due(time.plus_ms(11_200)), utc(5_000).due(time)), ("in 12 s".into(), "now".into()));
         assert_eq!(utc(0).day(time), "Sat 2026-01-31 UTC");
     }
 

@@ -170,7 +170,7 @@ fn stage(stage: &Stage, subscription: &str, position: Position, behind: &Behind,
                 "It was sent {} in vain{}. The next attempt is due {} ({}).",
                 times(*attempts),
                 last.unwrap_or_default(),
-                when.distance(next_attempt.0),
+                when.due(next_attempt.0),
                 when.moment(next_attempt.0)
             )
         }
@@ -217,7 +217,7 @@ fn held(state: &str, subscription: &str, behind: &Behind, when: &When) -> String
             format!(
                 "But the sink is at fault{}; it is probed with one event until it answers{}.",
                 error.map(|error| format!(" ({}, {})", words(error), when.distance(error.at.0))).unwrap_or_default(),
-                next.map(|next| format!(", next {}", when.distance(next.0))).unwrap_or_default()
+                next.map(|next| format!(", next {}", when.due(next.0))).unwrap_or_default()
             )
         }
         other => format!("But the subscription is {other}."),

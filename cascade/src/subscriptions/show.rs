@@ -141,7 +141,7 @@ pub(super) fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
         ),
         ("dead letters", Some(letters)),
         ("last error", error.map(|error| format!("{} ({})", with_status(error.status, &error.reason), when.full(error.at.0)))),
-        ("next attempt", place.next_attempt.map(|next| format!("{} ({})", when.distance(next.0), when.moment(next.0)))),
+        ("next attempt", place.next_attempt.map(|next| format!("{} ({})", when.due(next.0), when.moment(next.0)))),
         ("in flight", Some(format!("{} deliveries, of {} at most", place.in_flight, place.in_flight_max))),
         ("account", Some(place.counts.words())),
         (
