@@ -8,8 +8,11 @@ use kit::telemetry::Color;
 
 use crate::{
     bench::BenchFlags,
+    dead_letters::{self, DeadLettersFlags},
+    events::{self, EventsFlags},
     routes::ServiceName,
     settings::{self, Partners, Settings},
+    subscriptions::{self, SubscriptionsFlags},
     tokens::{self, TokensFlags},
     usage,
 };
@@ -56,6 +59,15 @@ pub(crate) enum Command {
     /// Make and end tokens for programs that are no part of the shop.
     #[command(after_help = tokens::HELP)]
     Tokens(TokensFlags),
+    /// Look into the log of events, find out why one did not arrive, and publish.
+    #[command(after_help = events::HELP)]
+    Events(EventsFlags),
+    /// See who gets which events and how that stands; pause, move, replay and change it.
+    #[command(after_help = subscriptions::HELP)]
+    Subscriptions(SubscriptionsFlags),
+    /// See which events were given up, and try them again or give them up for good.
+    #[command(after_help = dead_letters::HELP)]
+    DeadLetters(DeadLettersFlags),
     /// Print a script that completes commands and flags in a shell.
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {

@@ -45,8 +45,29 @@ mod scenario;
 /// `cascade tokens`: tokens for programs that are no part of the shop.
 mod tokens;
 
+/// `cascade events`: what is in the log, and why an event did not arrive.
+mod events;
+
+/// `cascade subscriptions`: who gets what, how it stands, and what can be done about it.
+mod subscriptions;
+
+/// `cascade dead-letters`: events that were given up.
+mod dead_letters;
+
 /// What an operator asks a running shop.
 mod operator;
+
+/// How what it answered is printed.
+mod form;
+
+/// Rows in columns.
+mod table;
+
+/// Times as people read them.
+mod when;
+
+/// Which events are meant, as flags.
+mod selection;
 
 /// `cascade completions`: for shells.
 mod completions;
@@ -77,6 +98,9 @@ fn main() -> ExitCode {
         cli::Command::Bench(flags) => bench::run(flags),
         cli::Command::Scenario(flags) => scenario::run(flags),
         cli::Command::Tokens(flags) => tokens::run(flags),
+        cli::Command::Events(flags) => events::run(flags),
+        cli::Command::Subscriptions(flags) => subscriptions::run(flags),
+        cli::Command::DeadLetters(flags) => dead_letters::run(flags),
         cli::Command::Completions { shell } => completions::print(*shell),
     };
     match ran {

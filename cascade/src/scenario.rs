@@ -5,13 +5,13 @@
 mod shop;
 
 /// Server-sent events, read while they come.
-mod feed;
+pub(crate) mod feed;
 
 /// What is shown of it, for people or for machines.
 mod screen;
 
 /// One line for each event: its place in the cascade, when, who and what.
-mod drawing;
+pub(crate) mod drawing;
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use shop::{Scenario, Shop, Trouble};
 /// The pause before something is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The exit code after an interrupt: 128 and SIGINT's number, as shells have it.
-const EXIT_INTERRUPTED: i32 = 130;
+pub(crate) const EXIT_INTERRUPTED: i32 = 130;
 
 /// Runs the scenario, or lists them all.
 pub(crate) fn run(flags: &ScenarioFlags) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use kit::{Environment, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::operator::Shop;
+use crate::operator::{self, Shop};
 use flags::{Action, Scopes};
 pub(crate) use flags::{HELP, TokensFlags};
 
@@ -47,8 +47,7 @@ pub(crate) fn run(flags: &TokensFlags) -> anyhow::Result<()> {
     let environment = Environment::real()?;
     let shop = flags.access.shop(&environment)?;
     let now = environment.clock.now();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime cannot be started")?;
-    runtime.block_on(async {
+    operator::block_on(async {
         match &flags.action {
             Action::Create { name, scopes, expires_days, json } => {
                 let mut body = json!({"name": name, "scopes": to_json(scopes)});

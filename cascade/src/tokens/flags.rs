@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::operator::Access;
+use crate::operator::{Access, name};
 
 /// Stands at the end of the help.
 pub(crate) const HELP: &str = "\
@@ -125,12 +125,4 @@ pub(super) struct Scopes {
     /// Make and end tokens: whoever may do that may do everything.
     #[arg(long)]
     pub(super) manage_tokens: bool,
-}
-
-/// A name goes into a path.
-fn name(text: &str) -> Result<String, &'static str> {
-    let is_name = (1..=64).contains(&text.len())
-        && text.starts_with(|first: char| first.is_ascii_lowercase())
-        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if is_name { Ok(text.to_owned()) } else { Err("it must be 1 to 64 of a-z, 0-9 and `-`, and begin with a letter") }
 }

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Token;
+use crate::table;
 
 /// The columns of the list.
 const HEAD: [&str; 5] = ["NAME", "CREATED", "EXPIRES", "LAST USED", "MAY"];
@@ -12,21 +13,7 @@ pub(super) fn draw(tokens: &[Token]) -> String {
     if tokens.is_empty() {
         return String::from("There are no tokens. `cascade tokens create` makes one.\n");
     }
-    let rows = tokens.iter().map(row);
-    let rows: Vec<[String; 5]> = std::iter::once(HEAD.map(str::to_owned)).chain(rows).collect();
-    let mut widths = [0; 5];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    table::draw(&HEAD, tokens.iter().map(row), None)
 }
 
 fn row(token: &Token) -> [String; 5] {
