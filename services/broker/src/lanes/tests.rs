@@ -595,3 +595,43 @@ fn the_records_of_discarded_events_go_one_by_one_when_the_saved_books_have_them(
         assert_eq!((changes.counts.discarded, changes.counts.expired), (forgotten + kept, 1));
     }
 }
+
+#[test]
+fn a_redriven_event_is_counted_once_when_a_crash_took_its_lane_back_to_before_it() {
+    let letter = r#"{"position":2,"lane":"a","status":422,"reason":"no","attempts":1,"given_up_at":0}"#;
+    let letter: DeadLetter = serde_json::from_str(letter).unwrap();
+    for failures in [1, 9] {
+        let tuning = Tuning { on_exhausted: OnExhausted::Continue, backoff_ms: 10, ..tuning() };
+        let mut lanes = Lanes::resume(tuning, Saved { letters: vec![letter.clone()], ..Saved::default() });
+        (1..=3).for_each(|n| lanes.offer(Position(n), "a", 1));
+        let mut now = at(0);
+        for _ in 0..failures {
+            assert_eq!(answer(&mut lanes, now, Outcome::Retry(fault(Some(500), None))), [Position(1)]);
+            now = lanes.next_wake(now).unwrap();
+        }
+        assert_eq!(lanes.set_aside_count(), usize::from(failures > 1));
+        assert!(lanes.redrive(letter.clone(), at(0)));
+        assert_eq!(answer(&mut lanes, at(0), Outcome::Acknowledged), [Position(2)]);
+        let changes = lanes.take_changes(usize::MAX);
+        let rows = changes.rows.into_iter().filter_map(|(_, row)| row).collect();
+        let saved = Saved { floor: changes.floor, counts: changes.counts, rows, ..Saved::default() };
+        let mut auditor = crate::audit::Auditor::new(crate::audit::Books { saved, ..Default::default() });
+        (1..=3).for_each(|n| auditor.see(Position(n), "a"));
+        auditor.finish().unwrap();
+        // The lane comes to it once more.
+        let mut taken: Vec<Position> = Vec::new();
+        while taken.len() < 3 {
+            match lanes.next_step(now) {
+                Step::Seek { lane, after, .. } => lanes.found(&lane, Some((after.next(), 1))),
+                Step::Deliver(delivery) => {
+                    taken.extend(&delivery.events);
+                    lanes.finish(delivery.id, Verdict::Answered(vec![Outcome::Acknowledged]), now, &mut |max| max);
+                }
+                Step::Idle => now = lanes.next_wake(now).unwrap(),
+            }
+        }
+        assert_eq!(taken, [Position(1), Position(2), Position(3)]);
+        let counts = lanes.counts();
+        assert_eq!((counts.delivered, counts.total(), lanes.open_count()), (3, 3, 0));
+    }
+}
