@@ -30,6 +30,9 @@ use crate::world::{self, Recorder, SimulatedListener};
 /// How many workers there are: few, so that orders compete for them.
 const WORKERS: u32 = 3;
 
+/// The broker's host, and its folder.
+pub(crate) const BROKER: &str = "broker";
+
 /// What the hosts of one run have in common.
 #[derive(Clone)]
 pub(crate) struct Shop {
@@ -53,7 +56,7 @@ impl Shop {
     /// Adds the hosts to the simulation.
     pub(crate) fn open(&self, sim: &mut turmoil::Sim<'_>) {
         let shop = self.clone();
-        sim.host("broker", move || shop.clone().broker());
+        sim.host(BROKER, move || shop.clone().broker());
         let shop = self.clone();
         sim.host("order", move || shop.clone().order());
         let shop = self.clone();
@@ -66,8 +69,8 @@ impl Shop {
         let (environment, lifecycle) = self.begin();
         let sinks = Rules::new(Networks::default(), None, "broker")?;
         let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default(), sinks };
-        let broker = Broker::start(&self.folder("broker"), settings, &environment, &lifecycle).await?;
-        self.serve("broker", 4005, broker.router(), environment, lifecycle).await
+        let broker = Broker::start(&self.folder(BROKER), settings, &environment, &lifecycle).await?;
+        self.serve(BROKER, 4005, broker.router(), environment, lifecycle).await
     }
 
     async fn order(self) -> turmoil::Result {
@@ -103,7 +106,8 @@ impl Shop {
         (world::environment(seed, self.recorder.clone()), Lifecycle::new())
     }
 
-    fn folder(&self, service: &str) -> PathBuf {
+    /// Where a service's stores are.
+    pub(crate) fn folder(&self, service: &str) -> PathBuf {
         self.folder.join(service)
     }
 

@@ -20,6 +20,9 @@ mod faults;
 /// What must hold in the end.
 mod invariants;
 
+/// What the broker counts must be what its log says, at any moment.
+mod books;
+
 use std::{cell::RefCell, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use kit::{ids::Ids, planted::Bug};
@@ -33,6 +36,8 @@ const TICK: Duration = Duration::from_millis(1);
 const FAULTY: Duration = Duration::from_millis(4_000);
 /// How long the shop may take to end all orders once the faults have stopped.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the broker's books are audited while there are faults; they are also after each of its crashes, and in the end.
+const AUDIT_EVERY_MS: u128 = 500;
 /// How long the shop goes on after that: what is sent twice must change nothing.
 const AFTERGLOW: Duration = Duration::from_millis(1_500);
 
@@ -58,12 +63,13 @@ pub struct Report {
 }
 
 /// The planted bugs by the names that the command line knows.
-pub const BUGS: [(&str, Bug); 5] = [
+pub const BUGS: [(&str, Bug); 6] = [
     ("acknowledge-before-commit", Bug::AcknowledgeBeforeCommit),
     ("skip-inbox", Bug::SkipInbox),
     ("refund-before-clear", Bug::RefundBeforeClear),
     ("relay-by-id", Bug::RelayById),
     ("lane-not-blocked", Bug::LaneNotBlocked),
+    ("count-past-floor", Bug::CountPastFloor),
 ];
 
 /// The bug of that name.
@@ -112,7 +118,11 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
     let mut ended = None;
     let store = invariants::Stores::new(folder);
     loop {
-        faults.apply(&mut sim, &recorder);
+        let has_broker_crashed = faults.apply(&mut sim, &recorder).contains(&hosts::BROKER);
+        let elapsed = sim.elapsed();
+        if has_broker_crashed || (elapsed < FAULTY && elapsed.as_millis().is_multiple_of(AUDIT_EVERY_MS)) {
+            violations.extend(books::audit(&shop.folder(hosts::BROKER))?);
+        }
         let are_customers_done = match sim.step() {
             Ok(done) => done,
             Err(error) => {
@@ -139,6 +149,7 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
     let acknowledged = acknowledged.borrow().clone();
     let log = store.log()?;
     let trace = recorder.lines();
+    violations.extend(books::audit(&shop.folder(hosts::BROKER))?);
     violations.extend(store.check(&acknowledged, &log, &recorder.observations())?);
     let mut hash = Sha256::new();
     for line in trace.iter().chain(log.iter().map(|event| &event.json)) {
