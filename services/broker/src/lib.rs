@@ -43,6 +43,9 @@ mod wire;
 /// Subscribers behind a URL.
 pub mod sink;
 
+/// What is counted, for whoever watches.
+mod metrics;
+
 /// The routes.
 mod http;
 

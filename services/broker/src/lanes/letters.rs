@@ -123,7 +123,8 @@ impl Lanes {
     /// would say any more that the lane has had it, so it comes again there, in its turn. Answers whether that is so.
     pub(super) fn give_back(&mut self, apart: &Lane, position: Position) -> bool {
         let lane = apart.whole();
-        let Some(state) = self.lanes.get_mut(&lane) else { return false };
+        // What was not read again yet will come to its lane by itself.
+        let Some(state) = self.lanes.get_mut(&lane).filter(|_| position <= self.read_head) else { return false };
         match &state.aside {
             Some(aside) if position < aside.first => return false,
             // The row stands for it.
