@@ -25,7 +25,10 @@ use kit::{
 use order::Orders;
 use payment::{Payments, provider::SimulatedProvider};
 
-use crate::world::{self, Recorder, SimulatedListener};
+use crate::{
+    partner::{PARTNER, PORT, Partner},
+    world::{self, Recorder, SimulatedListener},
+};
 
 /// How many workers there are: few, so that orders compete for them.
 const WORKERS: u32 = 3;
@@ -40,13 +43,14 @@ pub(crate) struct Shop {
     folder: Rc<Path>,
     recorder: Arc<Recorder>,
     keyring: Keyring,
+    partner: Partner,
     /// Each life of a host has its own chance: nobody rolls the dice of before the crash again.
     lives: Rc<Cell<u64>>,
 }
 
 impl Shop {
-    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>) -> Self {
-        Self { seed, folder: folder.into(), recorder, keyring: Keyring::from_secret([42; 32]), lives: Rc::new(Cell::new(0)) }
+    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>, partner: Partner) -> Self {
+        Self { seed, folder: folder.into(), recorder, keyring: Keyring::from_secret([42; 32]), partner, lives: Rc::new(Cell::new(0)) }
     }
 
     pub(crate) fn keyring(&self) -> Keyring {
@@ -63,6 +67,8 @@ impl Shop {
         sim.host("payment", move || shop.clone().payment());
         let shop = self.clone();
         sim.host("delivery", move || shop.clone().delivery());
+        let shop = self.clone();
+        sim.host(PARTNER, move || shop.clone().partner());
     }
 
     async fn broker(self) -> turmoil::Result {
@@ -98,6 +104,14 @@ impl Shop {
         let broker = self.remote_broker("delivery", &environment)?;
         let service = delivery::start(machine, WORKERS, &self.folder("delivery"), &environment, broker, &lifecycle).await?;
         self.serve_subscriber("delivery", 4003, &service, Router::new(), environment, lifecycle).await
+    }
+
+    async fn partner(self) -> turmoil::Result {
+        let (environment, lifecycle) = self.begin();
+        let operator = self.keyring.service_token(kit::http::identity::OPERATOR);
+        lifecycle.spawn("operator", self.partner.clone().operate(operator, lifecycle.clone()));
+        let routes = self.partner.routes();
+        self.serve(PARTNER, PORT, routes, environment, lifecycle).await
     }
 
     fn begin(&self) -> (Environment, Lifecycle) {

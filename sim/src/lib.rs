@@ -1,6 +1,6 @@
 //! The whole shop under simulated time, network, disks and crashes.
 //!
-//! Broker, order, payment and delivery run as four hosts in one thread and speak HTTP over a simulated network. A seed decides
+//! Broker, order, payment, delivery and an outsider run as five hosts in one thread and speak HTTP over a simulated network. A seed decides
 //! everything that chance decides: the orders, when they are cancelled, how long messages and commits take, which host crashes when.
 //! Stores outlive their hosts. When the faults have stopped and all orders have ended, the invariants are checked against the stores,
 //! the log, and the payment provider's own ledger.
@@ -13,6 +13,9 @@ mod hosts;
 
 /// Who orders, cancels, and sends things twice.
 mod customers;
+
+/// An outsider that fails for a while, and its operator.
+mod partner;
 
 /// What goes wrong, and when.
 mod faults;
@@ -28,7 +31,7 @@ use std::{cell::RefCell, path::Path, rc::Rc, sync::Arc, time::Duration};
 use kit::{ids::Ids, planted::Bug};
 use sha2::{Digest, Sha256};
 
-use crate::{customers::Customers, faults::Faults, hosts::Shop, world::Recorder};
+use crate::{customers::Customers, faults::Faults, hosts::Shop, partner::Partner, world::Recorder};
 
 /// How far one step moves time.
 const TICK: Duration = Duration::from_millis(1);
@@ -108,7 +111,8 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
         .max_message_latency(Duration::from_millis(1 + chance.up_to(8)))
         .tcp_capacity(4_096)
         .build();
-    let shop = Shop::new(seed, folder, recorder.clone());
+    let partner = Partner::draw(&chance);
+    let shop = Shop::new(seed, folder, recorder.clone(), partner.clone());
     shop.open(&mut sim);
     let acknowledged = Rc::new(RefCell::new(Vec::new()));
     let customers = Customers::draw(&chance, acknowledged.clone(), shop.keyring());
@@ -135,7 +139,15 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
             ended = Some(elapsed);
         }
         match ended {
-            Some(at) if elapsed > at + AFTERGLOW && store.are_all_relayed() => break,
+            Some(at)
+                if elapsed > at + AFTERGLOW
+                    && elapsed.as_millis().is_multiple_of(100)
+                    && store.are_all_relayed()
+                    && store.has_no_dead_letters()
+                    && partner.missing(&store.log()?).is_empty() =>
+            {
+                break;
+            }
             None | Some(_) if elapsed > FAULTY + PATIENCE => {
                 violations.push(format!("not all has ended {} s after the faults: {}", PATIENCE.as_secs(), store.describe_unfinished()));
                 break;
@@ -148,6 +160,8 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
     drop(sim);
     let acknowledged = acknowledged.borrow().clone();
     let log = store.log()?;
+    violations.extend(partner.missing(&log));
+    violations.extend(partner.check(&log));
     let trace = recorder.lines();
     violations.extend(books::audit(&shop.folder(hosts::BROKER))?);
     violations.extend(store.check(&acknowledged, &log, &recorder.observations())?);

@@ -66,7 +66,7 @@ pub mod trace;
 /// Logs.
 pub mod telemetry;
 
-/// What is counted and measured, for whoever watches a process.
+/// What is counted and measured of a process, for whoever watches it.
 pub mod metrics;
 
 /// Faults that the simulation plants on purpose, to prove that it would find them.

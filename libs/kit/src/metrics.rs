@@ -1,7 +1,7 @@
 //! What is counted and measured of a process, in Prometheus' text format (version 0.0.4).
 //!
 //! Some numbers are kept as things happen: requests, commits. All others are asked for when somebody looks, from whoever has them anyway
-//! ([`Source`]). There is no global registry. Labels hold names from the code, and names of subscriptions, whose number is limited.
+//! (a `Source`). There is no global registry. Labels hold names from the code, and names of subscriptions, whose number is limited.
 
 /// Requests, counted and timed.
 mod requests;
@@ -12,11 +12,13 @@ mod commits;
 /// The route, and who may look.
 mod door;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use axum::Router;
 use prometheus::{CounterVec, GaugeVec, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
-use std::collections::BTreeMap;
 
 use crate::{BoxFuture, Environment};
 
