@@ -69,7 +69,7 @@ async fn open(flags: &ServeFlags, address: SocketAddr, lifecycle: &Lifecycle) ->
             (wiring.storefront_routes(&partners.order_url)?.merge(health::routes(lifecycle.clone())), Shown::nothing())
         }
     };
-    Ok(Opened { router: wiring.finish(routes), shown, greeting: greeting(flags, address) })
+    Ok(Opened { router: wiring.finish(service.as_str(), routes.merge(wiring.metrics_route())), shown, greeting: greeting(flags, address) })
 }
 
 /// The service's stable address, to which the broker delivers.

@@ -108,6 +108,10 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) sink_ca_file: Option<PathBuf>,
 
+    /// A file that holds a token of 16 to 1024 characters, by which `/metrics` can be read [default: only operators can].
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) metrics_token_file: Option<PathBuf>,
+
     /// A TOML file whose keys are these flags' names, with underscores.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,

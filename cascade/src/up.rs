@@ -15,6 +15,9 @@ use crate::{
     wiring::{SUBSCRIPTION_REVISION, Wiring},
 };
 
+/// Whose requests those to the process itself are.
+const SHOP: &str = "shop";
+
 /// Runs the shop until a signal stops it.
 pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
     process::run(settings, SHOP_PORT, async |address, lifecycle| open(settings, address, lifecycle).await)
@@ -39,10 +42,10 @@ async fn open(settings: &Settings, address: SocketAddr, lifecycle: &Lifecycle) -
             ServiceName::Payment | ServiceName::Delivery => Router::new(),
             ServiceName::Storefront => wiring.storefront_routes(&reachable(address))?,
         };
-        anyhow::Ok((service, wiring.finish(routes)))
+        anyhow::Ok((service, wiring.finish(service.as_str(), routes)))
     });
     let routers = routers.into_iter().collect::<anyhow::Result<_>>()?;
-    let router = front(wiring.finish(health::routes(lifecycle.clone())), routers);
+    let router = front(wiring.finish(SHOP, health::routes(lifecycle.clone()).merge(wiring.metrics_route())), routers);
     Ok(Opened { router, shown, greeting: greeting(settings, address) })
 }
 

@@ -10,9 +10,10 @@ use axum::{Router, http::Uri};
 use broker::{Broker, publish::PublishRights, retention::Limits, sink::outward::Rules};
 use delivery::Deliveries;
 use kit::{
-    Environment, Lifecycle, Service,
+    Environment, Lifecycle, Machine, Service,
     chance::Chance,
     http::Gate,
+    metrics::{self, Metrics, ScrapeToken},
     security::{Keyring, SecretError},
     transport::Publisher,
 };
@@ -39,6 +40,8 @@ pub(crate) struct Wiring<'a> {
     pub(crate) keyring: Keyring,
     chance: Chance,
     gate: Arc<Gate>,
+    metrics: Arc<Metrics>,
+    scrape_token: Option<ScrapeToken>,
 }
 
 impl<'a> Wiring<'a> {
@@ -68,7 +71,9 @@ impl<'a> Wiring<'a> {
             hosts,
             proxies: settings.trusted_proxies.clone(),
         });
-        Ok(Self { settings, environment, lifecycle, keyring, chance, gate })
+        let metrics = Metrics::new()?;
+        let scrape_token = settings.metrics_token_file.as_deref().map(ScrapeToken::load).transpose().context("`metrics-token-file`")?;
+        Ok(Self { settings, environment, lifecycle, keyring, chance, gate, metrics, scrape_token })
     }
 
     fn folder(&self) -> &Path {
@@ -78,7 +83,10 @@ impl<'a> Wiring<'a> {
     pub(crate) async fn broker(&self) -> anyhow::Result<Broker> {
         let retention = Limits { age_ms_max: self.settings.retention_age_ms, bytes_max: self.settings.retention_bytes };
         let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention, sinks: self.sinks()? };
-        Ok(Broker::start(self.folder(), settings, &self.environment, self.lifecycle).await?)
+        let environment = self.metrics.time_commits("broker", &self.environment);
+        let broker = Broker::start(self.folder(), settings, &environment, self.lifecycle).await?;
+        self.metrics.add(Arc::new(broker.clone()));
+        Ok(broker)
     }
 
     /// Where sinks may be. The broker calls itself by the first name that others are told to call the shop by.
@@ -104,7 +112,8 @@ impl<'a> Wiring<'a> {
     }
 
     pub(crate) fn order(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Orders>> {
-        Ok(Service::start(Orders, self.folder(), &self.environment, publisher, self.lifecycle)?)
+        let environment = self.metrics.time_commits("order", &self.environment);
+        Ok(self.watched(Service::start(Orders, self.folder(), &environment, publisher, self.lifecycle)?))
     }
 
     pub(crate) fn payment(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Payments>> {
@@ -112,9 +121,11 @@ impl<'a> Wiring<'a> {
             Luck::Odds => payment::provider::Odds::default(),
             Luck::Always => payment::provider::Odds { accepted_percent: 100, ..payment::provider::Odds::default() },
         };
-        let provider = SimulatedProvider::start(self.folder(), &self.environment, self.lifecycle, self.chance, self.settings.pace, odds)?;
+        let environment = self.metrics.time_commits("provider", &self.environment);
+        let provider = SimulatedProvider::start(self.folder(), &environment, self.lifecycle, self.chance, self.settings.pace, odds)?;
         let machine = Payments::new(Arc::new(provider), payment::domain::Settings::default());
-        Ok(Service::start(machine, self.folder(), &self.environment, publisher, self.lifecycle)?)
+        let environment = self.metrics.time_commits("payment", &self.environment);
+        Ok(self.watched(Service::start(machine, self.folder(), &environment, publisher, self.lifecycle)?))
     }
 
     pub(crate) async fn delivery(&self, publisher: Arc<dyn Publisher>) -> anyhow::Result<Service<Deliveries>> {
@@ -123,7 +134,9 @@ impl<'a> Wiring<'a> {
             Luck::Always => delivery::Odds { accept_percent: 100, complete_percent: 100 },
         };
         let machine = Deliveries::new(self.chance, self.settings.pace, odds, delivery::settings_at(self.settings.pace));
-        Ok(delivery::start(machine, self.settings.workers, self.folder(), &self.environment, publisher, self.lifecycle).await?)
+        let environment = self.metrics.time_commits("delivery", &self.environment);
+        let started = delivery::start(machine, self.settings.workers, self.folder(), &environment, publisher, self.lifecycle).await?;
+        Ok(self.watched(started))
     }
 
     /// The storefront's routes; it orders at `order_url`.
@@ -132,9 +145,20 @@ impl<'a> Wiring<'a> {
         Ok(storefront::router(Storefront::new(self.environment.clone(), order_api)))
     }
 
-    /// Gives routes the gate, and everything that stands around them.
-    pub(crate) fn finish(&self, routes: Router) -> Router {
-        kit::http::finish(routes, self.gate.clone(), &self.environment)
+    /// What waits in `service` is shown to whoever watches.
+    fn watched<M: Machine>(&self, service: Service<M>) -> Service<M> {
+        self.metrics.add(Arc::new(service.handle().clone()));
+        service
+    }
+
+    /// The route at which this process shows what it counts.
+    pub(crate) fn metrics_route(&self) -> Router {
+        metrics::route(self.metrics.clone(), self.scrape_token.clone())
+    }
+
+    /// Gives the routes of `service` the gate, and everything that stands around them.
+    pub(crate) fn finish(&self, service: &'static str, routes: Router) -> Router {
+        self.metrics.count_requests(service, kit::http::finish(routes, self.gate.clone(), &self.environment))
     }
 }
 

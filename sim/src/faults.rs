@@ -68,11 +68,12 @@ impl Faults {
         self.crashes
     }
 
-    /// Lets go wrong what is due.
-    pub(crate) fn apply(&mut self, sim: &mut turmoil::Sim<'_>, recorder: &Recorder) {
+    /// Lets go wrong what is due. Gives who crashed.
+    pub(crate) fn apply(&mut self, sim: &mut turmoil::Sim<'_>, recorder: &Recorder) -> Vec<&'static str> {
+        let mut crashed = Vec::new();
         while let Some((at, fault)) = self.planned.get(self.done).copied() {
             if at > sim.elapsed() {
-                return;
+                break;
             }
             self.done += 1;
             recorder.note(sim.elapsed().as_millis(), &format!("{fault:?}"));
@@ -80,6 +81,7 @@ impl Faults {
                 Fault::Crash(host) if sim.is_host_running(host) => {
                     self.crashes += 1;
                     sim.crash(host);
+                    crashed.push(host);
                 }
                 Fault::Restart(host) if !sim.is_host_running(host) => sim.bounce(host),
                 Fault::Crash(_) | Fault::Restart(_) => {}
@@ -89,6 +91,7 @@ impl Faults {
                 Fault::Repair(a, b) => sim.repair(a, b),
             }
         }
+        crashed
     }
 }
 

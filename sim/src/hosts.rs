@@ -25,10 +25,16 @@ use kit::{
 use order::Orders;
 use payment::{Payments, provider::SimulatedProvider};
 
-use crate::world::{self, Recorder, SimulatedListener};
+use crate::{
+    partner::{PARTNER, PORT, Partner},
+    world::{self, Recorder, SimulatedListener},
+};
 
 /// How many workers there are: few, so that orders compete for them.
 const WORKERS: u32 = 3;
+
+/// The broker's host, and its folder.
+pub(crate) const BROKER: &str = "broker";
 
 /// What the hosts of one run have in common.
 #[derive(Clone)]
@@ -37,13 +43,14 @@ pub(crate) struct Shop {
     folder: Rc<Path>,
     recorder: Arc<Recorder>,
     keyring: Keyring,
+    partner: Partner,
     /// Each life of a host has its own chance: nobody rolls the dice of before the crash again.
     lives: Rc<Cell<u64>>,
 }
 
 impl Shop {
-    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>) -> Self {
-        Self { seed, folder: folder.into(), recorder, keyring: Keyring::from_secret([42; 32]), lives: Rc::new(Cell::new(0)) }
+    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>, partner: Partner) -> Self {
+        Self { seed, folder: folder.into(), recorder, keyring: Keyring::from_secret([42; 32]), partner, lives: Rc::new(Cell::new(0)) }
     }
 
     pub(crate) fn keyring(&self) -> Keyring {
@@ -53,21 +60,23 @@ impl Shop {
     /// Adds the hosts to the simulation.
     pub(crate) fn open(&self, sim: &mut turmoil::Sim<'_>) {
         let shop = self.clone();
-        sim.host("broker", move || shop.clone().broker());
+        sim.host(BROKER, move || shop.clone().broker());
         let shop = self.clone();
         sim.host("order", move || shop.clone().order());
         let shop = self.clone();
         sim.host("payment", move || shop.clone().payment());
         let shop = self.clone();
         sim.host("delivery", move || shop.clone().delivery());
+        let shop = self.clone();
+        sim.host(PARTNER, move || shop.clone().partner());
     }
 
     async fn broker(self) -> turmoil::Result {
         let (environment, lifecycle) = self.begin();
         let sinks = Rules::new(Networks::default(), None, "broker")?;
         let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default(), sinks };
-        let broker = Broker::start(&self.folder("broker"), settings, &environment, &lifecycle).await?;
-        self.serve("broker", 4005, broker.router(), environment, lifecycle).await
+        let broker = Broker::start(&self.folder(BROKER), settings, &environment, &lifecycle).await?;
+        self.serve(BROKER, 4005, broker.router(), environment, lifecycle).await
     }
 
     async fn order(self) -> turmoil::Result {
@@ -97,13 +106,22 @@ impl Shop {
         self.serve_subscriber("delivery", 4003, &service, Router::new(), environment, lifecycle).await
     }
 
+    async fn partner(self) -> turmoil::Result {
+        let (environment, lifecycle) = self.begin();
+        let operator = self.keyring.service_token(kit::http::identity::OPERATOR);
+        lifecycle.spawn("operator", self.partner.clone().operate(operator, lifecycle.clone()));
+        let routes = self.partner.routes();
+        self.serve(PARTNER, PORT, routes, environment, lifecycle).await
+    }
+
     fn begin(&self) -> (Environment, Lifecycle) {
         self.lives.set(self.lives.get() + 1);
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(self.lives.get());
         (world::environment(seed, self.recorder.clone()), Lifecycle::new())
     }
 
-    fn folder(&self, service: &str) -> PathBuf {
+    /// Where a service's stores are.
+    pub(crate) fn folder(&self, service: &str) -> PathBuf {
         self.folder.join(service)
     }
 

@@ -19,6 +19,13 @@ pub(crate) struct Logged {
     event: Envelope,
 }
 
+impl Logged {
+    /// The event itself.
+    pub(crate) fn event(&self) -> &Envelope {
+        &self.event
+    }
+}
+
 /// The stores of a run, read from outside.
 pub(crate) struct Stores {
     folder: PathBuf,
@@ -45,6 +52,11 @@ impl Stores {
     /// Whether no event waits for the broker.
     pub(crate) fn are_all_relayed(&self) -> bool {
         ["order", "payment", "delivery"].iter().all(|service| self.count(service, "outbox") == Some(0))
+    }
+
+    /// Whether no event is given up.
+    pub(crate) fn has_no_dead_letters(&self) -> bool {
+        self.count("broker", "state where key like 'dead/%'") == Some(0)
     }
 
     /// For people: what is not finished.

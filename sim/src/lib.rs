@@ -1,6 +1,6 @@
 //! The whole shop under simulated time, network, disks and crashes.
 //!
-//! Broker, order, payment and delivery run as four hosts in one thread and speak HTTP over a simulated network. A seed decides
+//! Broker, order, payment, delivery and an outsider run as five hosts in one thread and speak HTTP over a simulated network. A seed decides
 //! everything that chance decides: the orders, when they are cancelled, how long messages and commits take, which host crashes when.
 //! Stores outlive their hosts. When the faults have stopped and all orders have ended, the invariants are checked against the stores,
 //! the log, and the payment provider's own ledger.
@@ -14,18 +14,24 @@ mod hosts;
 /// Who orders, cancels, and sends things twice.
 mod customers;
 
+/// An outsider that fails for a while, and its operator.
+mod partner;
+
 /// What goes wrong, and when.
 mod faults;
 
 /// What must hold in the end.
 mod invariants;
 
+/// What the broker counts must be what its log says, at any moment.
+mod books;
+
 use std::{cell::RefCell, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use kit::{ids::Ids, planted::Bug};
 use sha2::{Digest, Sha256};
 
-use crate::{customers::Customers, faults::Faults, hosts::Shop, world::Recorder};
+use crate::{customers::Customers, faults::Faults, hosts::Shop, partner::Partner, world::Recorder};
 
 /// How far one step moves time.
 const TICK: Duration = Duration::from_millis(1);
@@ -33,6 +39,8 @@ const TICK: Duration = Duration::from_millis(1);
 const FAULTY: Duration = Duration::from_millis(4_000);
 /// How long the shop may take to end all orders once the faults have stopped.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often the broker's books are audited while there are faults; they are also after each of its crashes, and in the end.
+const AUDIT_EVERY_MS: u128 = 500;
 /// How long the shop goes on after that: what is sent twice must change nothing.
 const AFTERGLOW: Duration = Duration::from_millis(1_500);
 
@@ -58,12 +66,13 @@ pub struct Report {
 }
 
 /// The planted bugs by the names that the command line knows.
-pub const BUGS: [(&str, Bug); 5] = [
+pub const BUGS: [(&str, Bug); 6] = [
     ("acknowledge-before-commit", Bug::AcknowledgeBeforeCommit),
     ("skip-inbox", Bug::SkipInbox),
     ("refund-before-clear", Bug::RefundBeforeClear),
     ("relay-by-id", Bug::RelayById),
     ("lane-not-blocked", Bug::LaneNotBlocked),
+    ("count-past-floor", Bug::CountPastFloor),
 ];
 
 /// The bug of that name.
@@ -102,7 +111,8 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
         .max_message_latency(Duration::from_millis(1 + chance.up_to(8)))
         .tcp_capacity(4_096)
         .build();
-    let shop = Shop::new(seed, folder, recorder.clone());
+    let partner = Partner::draw(&chance);
+    let shop = Shop::new(seed, folder, recorder.clone(), partner.clone());
     shop.open(&mut sim);
     let acknowledged = Rc::new(RefCell::new(Vec::new()));
     let customers = Customers::draw(&chance, acknowledged.clone(), shop.keyring());
@@ -112,7 +122,11 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
     let mut ended = None;
     let store = invariants::Stores::new(folder);
     loop {
-        faults.apply(&mut sim, &recorder);
+        let has_broker_crashed = faults.apply(&mut sim, &recorder).contains(&hosts::BROKER);
+        let elapsed = sim.elapsed();
+        if has_broker_crashed || (elapsed < FAULTY && elapsed.as_millis().is_multiple_of(AUDIT_EVERY_MS)) {
+            violations.extend(books::audit(&shop.folder(hosts::BROKER))?);
+        }
         let are_customers_done = match sim.step() {
             Ok(done) => done,
             Err(error) => {
@@ -125,7 +139,15 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
             ended = Some(elapsed);
         }
         match ended {
-            Some(at) if elapsed > at + AFTERGLOW && store.are_all_relayed() => break,
+            Some(at)
+                if elapsed > at + AFTERGLOW
+                    && elapsed.as_millis().is_multiple_of(100)
+                    && store.are_all_relayed()
+                    && store.has_no_dead_letters()
+                    && partner.missing(&store.log()?).is_empty() =>
+            {
+                break;
+            }
             None | Some(_) if elapsed > FAULTY + PATIENCE => {
                 violations.push(format!("not all has ended {} s after the faults: {}", PATIENCE.as_secs(), store.describe_unfinished()));
                 break;
@@ -138,7 +160,10 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
     drop(sim);
     let acknowledged = acknowledged.borrow().clone();
     let log = store.log()?;
+    violations.extend(partner.missing(&log));
+    violations.extend(partner.check(&log));
     let trace = recorder.lines();
+    violations.extend(books::audit(&shop.folder(hosts::BROKER))?);
     violations.extend(store.check(&acknowledged, &log, &recorder.observations())?);
     let mut hash = Sha256::new();
     for line in trace.iter().chain(log.iter().map(|event| &event.json)) {

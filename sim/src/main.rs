@@ -13,7 +13,8 @@ struct Flags {
     /// How many seeds, one after the other.
     #[arg(long, default_value_t = 1)]
     count: u64,
-    /// A fault to plant: acknowledge-before-commit, skip-inbox, refund-before-clear, relay-by-id or lane-not-blocked.
+    /// A fault to plant: acknowledge-before-commit, skip-inbox, refund-before-clear, relay-by-id, lane-not-blocked or
+    /// count-past-floor.
     #[arg(long, value_parser = sim::bug_by_name)]
     bug: Option<Bug>,
     /// Show what happened; `RUST_LOG` says which logs are shown beside it, on stderr.

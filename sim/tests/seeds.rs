@@ -84,6 +84,11 @@ fn a_lane_that_is_not_blocked_is_found() {
 }
 
 #[test]
+fn books_that_count_past_the_saved_floor_are_found() {
+    is_found("count-past-floor", &["are wrong: matched"]);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_hash_in_two_processes() {
     let hash = || {
         let output = std::process::Command::new(env!("CARGO_BIN_EXE_sim")).args(["--seed", "7"]).output().unwrap();

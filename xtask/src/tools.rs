@@ -44,6 +44,7 @@ pub(crate) const ALL: &[Tool] = &[
     Tool { program: "chromium", origin: Origin::Debian("chromium") },
     Tool { program: "chromedriver", origin: Origin::Debian("chromium-driver") },
     Tool { program: "strace", origin: Origin::Debian("strace") },
+    Tool { program: "promtool", origin: Origin::Debian("prometheus") },
     Tool { program: "npm", origin: Origin::Debian("npm") },
     Tool { program: "axe-core", origin: Origin::Npm("4.14.1") },
     ENGINE,

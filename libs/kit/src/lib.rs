@@ -66,6 +66,9 @@ pub mod trace;
 /// Logs.
 pub mod telemetry;
 
+/// What is counted and measured of a process, for whoever watches it.
+pub mod metrics;
+
 /// Faults that the simulation plants on purpose, to prove that it would find them.
 pub mod planted;
 

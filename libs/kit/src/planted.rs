@@ -15,6 +15,8 @@ pub enum Bug {
     RelayById,
     /// An order's next event is delivered although the one before it was not acknowledged.
     LaneNotBlocked,
+    /// The books that are saved count what was read, not what the saved floor covers.
+    CountPastFloor,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -1,9 +1,12 @@
 //! A running service: its front door for commands, events and queries.
 
+/// What waits in a service, and what it remembers.
+mod numbers;
+
 use std::{
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -48,6 +51,7 @@ struct Shared<M: Machine> {
     commands: mpsc::Sender<Job<M>>,
     urgent: mpsc::Sender<Job<M>>,
     outbox_rows: Arc<AtomicUsize>,
+    inbox_rows: Mutex<numbers::Counted>,
 }
 
 impl<M: Machine> Clone for Handle<M> {
@@ -156,8 +160,16 @@ impl<M: Machine> Service<M> {
         lifecycle.spawn_writer(environment.writers, M::NAME, writer.run()).map_err(no_thread)?;
         lifecycle.spawn("relay", relay::run(outbox_in, publisher, relayed, environment.clone(), lifecycle.clone(), M::NAME));
         lifecycle.spawn("effects", effects::run(machine.clone(), effects_in, urgent.clone(), lifecycle.clone()));
-        let shared =
-            Shared { machine, environment: environment.clone(), lifecycle: lifecycle.clone(), readers, commands, urgent, outbox_rows };
+        let shared = Shared {
+            machine,
+            environment: environment.clone(),
+            lifecycle: lifecycle.clone(),
+            readers,
+            commands,
+            urgent,
+            outbox_rows,
+            inbox_rows: Mutex::default(),
+        };
         Ok(Self { handle: Handle { shared: Arc::new(shared) } })
     }
 

@@ -37,16 +37,28 @@ pub struct Checkpoint {
     pub discarded: i64,
 }
 
-/// Books that the log does not bear out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// One thing that is counted twice: by the books, and by the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{what}: {books} by the books, {log} by the log")]
-pub struct Discrepancy {
-    /// What was counted.
+pub struct Check {
+    /// What is counted; sent. `matched`: events that were asked for. `pending`: those that wait, covered by rows. `dead_lettered`,
+    /// `discarded`: as they say. `delivered_or_expired`: those that were taken, or lost.
     pub what: &'static str,
     /// What the books say.
     pub books: i64,
     /// What the log says.
     pub log: i64,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What became of the events up to here was counted.
+    pub up_to: Position,
+    /// The books.
+    pub books: Counts,
+    /// What was compared.
+    pub checks: Vec<Check>,
 }
 
 /// Why books were not found to be right.
@@ -58,7 +70,7 @@ pub enum AuditError {
         /// The subscription.
         name: String,
         /// In what.
-        wrong: Vec<Discrepancy>,
+        wrong: Vec<Check>,
     },
     /// There is no such subscription.
     #[error("there is no subscription `{0}`")]
@@ -66,6 +78,18 @@ pub enum AuditError {
     /// They cannot be read.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl Report {
+    /// Whether the log bears the books out.
+    pub fn agrees(&self) -> bool {
+        self.checks.iter().all(|check| check.books == check.log)
+    }
+
+    /// In what it does not.
+    fn wrong(self) -> Vec<Check> {
+        self.checks.into_iter().filter(|check| check.books != check.log).collect()
+    }
 }
 
 /// Folds over the log, event by event, in the order of positions.
@@ -99,27 +123,30 @@ impl Auditor {
         self.found.add(self.letters.get(&position).map_or(otherwise, |letter| letter.fate()), 1);
     }
 
+    /// Ends the audit: everything that was counted twice.
+    pub fn report(self) -> Report {
+        let (books, found, checkpoint) = (self.books.saved.counts, self.found, self.books.checkpoint);
+        let check = |what, books, log| Check { what, books, log };
+        let mut checks = vec![
+            check("matched", books.total(), checkpoint.matched + self.matched),
+            check("pending", books.deferred, found.deferred),
+            check("dead_lettered", books.dead_lettered, found.dead_lettered),
+            check("discarded", books.discarded, checkpoint.discarded + found.discarded),
+        ];
+        // Of what the log has lost, it cannot say any more whether it was taken.
+        if checkpoint.position <= self.books.saved.after {
+            checks.push(check("delivered_or_expired", books.delivered + books.expired, found.delivered));
+        }
+        Report { up_to: self.books.saved.floor, books, checks }
+    }
+
     /// Ends the audit: what became of the events up to the floor.
     ///
     /// # Errors
     /// Everything in which the books are wrong.
-    pub fn finish(self) -> Result<Counts, Vec<Discrepancy>> {
-        let (books, found, checkpoint) = (self.books.saved.counts, self.found, self.books.checkpoint);
-        let mut checks = vec![
-            ("events that were asked for", books.total(), checkpoint.matched + self.matched),
-            ("events that wait, covered by rows", books.deferred, found.deferred),
-            ("dead letters", books.dead_lettered, found.dead_lettered),
-            ("discarded events", books.discarded, checkpoint.discarded + found.discarded),
-        ];
-        // Of what the log has lost, it cannot say any more whether it was taken.
-        if checkpoint.position <= self.books.saved.after {
-            checks.push(("events that were taken, or lost", books.delivered + books.expired, found.delivered));
-        }
-        let wrong: Vec<_> = checks.into_iter().filter(|(_, books, log)| books != log).collect();
-        if wrong.is_empty() {
-            return Ok(books);
-        }
-        Err(wrong.into_iter().map(|(what, books, log)| Discrepancy { what, books, log }).collect())
+    pub fn finish(self) -> Result<Counts, Vec<Check>> {
+        let report = self.report();
+        if report.agrees() { Ok(report.books) } else { Err(report.wrong()) }
     }
 
     /// What the log alone says, for books that were kept before there were counts.
@@ -137,7 +164,7 @@ pub fn audit<'a>(
     books: Books,
     log: impl IntoIterator<Item = &'a Recorded>,
     is_matched: impl Fn(&Recorded) -> bool,
-) -> Result<Counts, Vec<Discrepancy>> {
+) -> Result<Counts, Vec<Check>> {
     let mut auditor = Auditor::new(books);
     log.into_iter().filter(|one| is_matched(one)).for_each(|one| auditor.see(one.position, one.event.lane()));
     auditor.finish()
@@ -151,8 +178,12 @@ pub fn audit<'a>(
 pub async fn check(engine: &dyn LogEngine, name: &str) -> Result<Counts, AuditError> {
     let (stored, _) = keeping::stored(engine, name).await?.ok_or_else(|| AuditError::Unknown(name.to_owned()))?;
     let (keeping, saved) = Keeping::load(engine, name, &stored).await?;
-    let auditor = fold(engine, &stored, keeping.books(saved)).await?;
-    auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
+    verdict(name, fold(engine, &stored, keeping.books(saved)).await?.report())
+}
+
+/// Books that are wrong are an error.
+pub(crate) fn verdict(name: &str, report: Report) -> Result<Counts, AuditError> {
+    if report.agrees() { Ok(report.books) } else { Err(AuditError::Wrong { name: name.to_owned(), wrong: report.wrong() }) }
 }
 
 /// The names of all subscriptions that `engine` keeps.
@@ -212,7 +243,7 @@ mod tests {
         Books { saved: Saved { floor: Position(9), counts, rows, letters, ..Saved::default() }, ..Books::default() }
     }
 
-    fn audited(books: Books, first: i64) -> Result<Counts, Vec<Discrepancy>> {
+    fn audited(books: Books, first: i64) -> Result<Counts, Vec<Check>> {
         let mut auditor = Auditor::new(books);
         (first..=10).for_each(|position| auditor.see(Position(position), if position % 2 == 1 { "a" } else { "b" }));
         auditor.finish()

@@ -34,6 +34,10 @@ mod replay;
 /// How a subscription stands.
 mod status;
 
+/// How often events were sent.
+mod attempts;
+
+pub use attempts::Attempts;
 pub(crate) use instruction::{ConfigureError, Decision, Instruction, Look};
 pub use release::Reset;
 pub(crate) use replay::{End, Ended, Replay};
@@ -78,6 +82,7 @@ struct Run {
     flying: Flying,
     saving: Saving,
     last_error: Option<LastError>,
+    attempts: Attempts,
     /// How many events may be sent in a second, where that is limited.
     pace: Option<Pace>,
 }
@@ -130,7 +135,16 @@ impl Dispatcher {
         let lanes = Lanes::resume(tuning(&self.stored.wanted), saved);
         let now = self.environment.clock.now();
         let (saving, pace) = (Saving::due_at(now), self.replay.as_ref().map(|replay| Pace::new(replay.rate_per_s, now)));
-        Ok(Run { lanes, keeping, content: BTreeMap::new(), flying: Flying::new(), saving, last_error: None, pace })
+        Ok(Run {
+            lanes,
+            keeping,
+            content: BTreeMap::new(),
+            flying: Flying::new(),
+            saving,
+            last_error: None,
+            attempts: Attempts::default(),
+            pace,
+        })
     }
 
     /// Reads a page of the log into the lanes, if there is room. Answers whether there is more to read.
@@ -252,6 +266,7 @@ impl Dispatcher {
             tracing::debug!(subscription = self.name, status = fault.status, reason, "a delivery was not taken");
             run.last_error = Some(LastError { status: fault.status, reason: fault.reason.clone(), at: now });
         }
+        run.attempts.note(&verdict, positions.len());
         let letters_before = run.lanes.dead_letter_count();
         run.lanes.finish(id, verdict, now, &mut |max| self.environment.ids.up_to(max));
         if run.lanes.dead_letter_count() > letters_before {
@@ -306,7 +321,7 @@ impl Dispatcher {
     fn status_now(&self, run: &Run, last: Position) -> Status {
         let now = self.environment.clock.now();
         let status = Status::of(&run.lanes, run.keeping.cursor(), self.target.is_some(), (now, last));
-        Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), ..status }
+        Status { in_flight: run.flying.len(), last_error: run.last_error.clone(), attempts: run.attempts, ..status }
     }
 }
 

@@ -15,6 +15,9 @@ mod subscriptions;
 /// Pausing, resuming and seeking.
 mod operate;
 
+/// Checking the books against the log.
+mod audit;
+
 /// What was given up, and what becomes of it.
 mod dead_letters;
 
@@ -67,6 +70,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/subscriptions/{name}/pause", post(operate::pause))
         .route("/api/subscriptions/{name}/resume", post(operate::resume))
         .route("/api/subscriptions/{name}/seek", post(operate::seek))
+        .route("/api/subscriptions/{name}/audit", get(audit::audit))
         .route("/api/subscriptions/{name}/dead-letters", get(dead_letters::list_dead_letters))
         .route("/api/subscriptions/{name}/explain", post(arrivals::explain))
         .route("/api/subscriptions/{name}/dead-letters/redrive", post(dead_letters::redrive_some))

@@ -206,17 +206,11 @@ impl Lanes {
             return;
         }
         self.read_head = position;
-        // It had its fate before a crash.
-        if let Some((_, letter)) = self.letters.get(&position) {
-            return self.ledger.enter(position, letter.fate());
-        }
         let lane = Lane::new(name);
-        let state = self.lanes.entry(lane.clone()).or_default();
-        if let Some(aside) = &state.aside {
-            // It will be found in the log, or was taken before a crash.
-            let fate = if position < aside.first { Fate::Delivered } else { Fate::Deferred };
+        if let Some(fate) = self.fate_before(position, &lane) {
             return self.ledger.enter(position, fate);
         }
+        let state = self.lanes.entry(lane.clone()).or_default();
         state.queue.push_back((position, weight));
         self.open.insert(position, weight);
         self.open_bytes += weight;
@@ -225,6 +219,16 @@ impl Lanes {
         } else if state.listed.is_none() {
             self.list(&lane);
         }
+    }
+
+    /// What the event of `lane` at `position` came to before it is read: before a crash, or because its lane is set aside.
+    fn fate_before(&self, position: Position, lane: &Lane) -> Option<Fate> {
+        if let Some((_, letter)) = self.letters.get(&position) {
+            return Some(letter.fate());
+        }
+        let aside = self.lanes.get(lane).and_then(|state| state.aside.as_ref())?;
+        // It will be found in the log, or was taken before a crash.
+        Some(if position < aside.first { Fate::Delivered } else { Fate::Deferred })
     }
 
     /// Takes note that everything up to `position` was read, and the rest of it is not for this subscription.

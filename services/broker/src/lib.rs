@@ -43,6 +43,9 @@ mod wire;
 /// Subscribers behind a URL.
 pub mod sink;
 
+/// What is counted, for whoever watches.
+mod metrics;
+
 /// The routes.
 mod http;
 
@@ -101,6 +104,8 @@ struct Shared {
     rights: PublishRights,
     tokens: Arc<Tokens>,
     live: Arc<live::Live>,
+    /// One audit at a time: each reads the whole log.
+    auditing: tokio::sync::Mutex<()>,
     environment: Environment,
     lifecycle: Lifecycle,
 }
@@ -141,6 +146,7 @@ impl Broker {
                 rights: settings.rights,
                 tokens,
                 live,
+                auditing: tokio::sync::Mutex::default(),
                 environment: environment.clone(),
                 lifecycle: lifecycle.clone(),
             }),
@@ -178,7 +184,7 @@ impl Broker {
     /// # Errors
     /// See [`AuditError`]; [`EngineError::Trimmed`] when the log was trimmed meanwhile.
     pub async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
-        self.shared.subscriptions.audit(name).await
+        audit::verdict(name, self.shared.subscriptions.audit(name).await?)
     }
 
     /// The log itself: its tail and what is in it.

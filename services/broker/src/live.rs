@@ -21,6 +21,9 @@ mod notice;
 /// One reader's stream.
 mod stream;
 
+/// How many there are.
+mod tally;
+
 /// Over WebSocket.
 mod socket;
 
@@ -44,6 +47,7 @@ use crate::{Shared, engine::LogEngine, http::caller::Caller};
 use notice::Ending;
 use reader::Reader;
 use stream::Stream;
+use tally::Tally;
 use view::View;
 
 /// The most streams at once: fewer than a server has connections, so that they never take the last one.
@@ -68,6 +72,8 @@ const SUBPROTOCOL: &str = "cloudevents.json";
 /// What all streams share.
 pub(crate) struct Live {
     reader: Arc<Reader>,
+    /// For whoever watches.
+    pub(crate) tally: Tally,
     engine: Arc<dyn LogEngine>,
     environment: Environment,
     lifecycle: Lifecycle,
@@ -77,7 +83,7 @@ impl Live {
     /// Begins to follow the log.
     pub(crate) fn start(engine: Arc<dyn LogEngine>, environment: &Environment, lifecycle: &Lifecycle) -> Arc<Self> {
         let reader = Reader::start(engine.clone(), lifecycle);
-        Arc::new(Self { reader, engine, environment: environment.clone(), lifecycle: lifecycle.clone() })
+        Arc::new(Self { reader, tally: Tally::default(), engine, environment: environment.clone(), lifecycle: lifecycle.clone() })
     }
 
     /// Waits for a write, unless it takes too long. Without an ending nobody is there any more.

@@ -135,6 +135,11 @@ impl Inlet {
         Self { engine, valve }
     }
 
+    /// Whether nothing is taken until there is room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.valve.is_shut()
+    }
+
     /// Appends `events`; see [`LogEngine::append`].
     pub(crate) async fn take(&self, events: Vec<Envelope>) -> Result<Vec<Appended>, TakeError> {
         if self.valve.is_shut() {

@@ -23,6 +23,7 @@ const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
             "keeping",
             "lanes",
             "live",
+            "metrics",
             "publish",
             "retention",
             "sink",

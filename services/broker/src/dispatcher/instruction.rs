@@ -191,7 +191,7 @@ impl Dispatcher {
         while !self.lifecycle.is_halting() {
             match self.load_all().await {
                 Ok(loaded) => {
-                    *run = loaded;
+                    *run = Run { attempts: run.attempts, ..loaded };
                     return;
                 }
                 Err(error) => self.pause(run, &error).await,

@@ -23,13 +23,6 @@ pub struct Reset {
     pub at: kit::Timestamp,
 }
 
-/// What is lost with a slice of the log.
-#[derive(Default)]
-struct Slice {
-    aside: Vec<(Lane, Vec<Position>)>,
-    unread: Vec<(Position, String)>,
-}
-
 impl Dispatcher {
     /// Lets the log lose its events up to `up_to`, or as many of them as it can spare. Answers up to where; that is saved.
     pub(super) async fn release(&self, run: &mut Run, up_to: Position) -> Result<Position, EngineError> {
@@ -81,24 +74,29 @@ impl Dispatcher {
         (cursor.checkpoint.position, cursor.checkpoint.matched) = (cursor.floor, cursor.counts.total());
     }
 
-    /// Counts what is lost up to `up_to`. It reads first, and then changes all or nothing.
+    /// Counts what is lost up to `up_to`, in the two steps of [`crate::lanes::Lanes::expire_open`]. Each reads first, and then changes all
+    /// or nothing.
     async fn lose(&self, run: &mut Run, up_to: Position) -> Result<(), EngineError> {
-        let slice = self.read_slice(run.lanes.expiring_lanes(up_to), run.lanes.read_head(), up_to).await?;
-        let loss = run.lanes.expire_known(up_to);
-        for (lane, positions) in &slice.aside {
-            positions.iter().for_each(|position| run.lanes.expire_aside(&loss, lane, *position));
-        }
-        for (position, lane) in &slice.unread {
-            run.lanes.expire_unread(&loss, *position, lane);
+        let unread = self.read_unread(run.lanes.read_head(), up_to).await?;
+        run.lanes.expire_open(up_to);
+        for (position, lane) in &unread {
+            run.lanes.expire_unread(*position, lane);
         }
         run.lanes.passed(up_to);
-        slice.aside.iter().for_each(|(lane, _)| run.lanes.expire_lane(&loss, lane));
         run.content.retain(|position, _| run.lanes.is_open(*position));
+        self.flush(run).await?;
+        let aside = self.read_aside(run.lanes.expiring_lanes(up_to), up_to).await?;
+        let loss = run.lanes.expire_letters(up_to);
+        for (lane, positions) in &aside {
+            positions.iter().for_each(|position| run.lanes.expire_aside(&loss, lane, *position));
+        }
+        aside.iter().for_each(|(lane, _)| run.lanes.expire_lane(&loss, lane));
         Ok(())
     }
 
-    async fn read_slice(&self, aside: Vec<(Lane, Position)>, mut after: Position, up_to: Position) -> Result<Slice, EngineError> {
-        let mut slice = Slice::default();
+    /// The events of the lanes in `aside` behind where these are settled to, each lane with its own.
+    async fn read_aside(&self, aside: Vec<(Lane, Position)>, up_to: Position) -> Result<Vec<(Lane, Vec<Position>)>, EngineError> {
+        let mut read = Vec::new();
         for (lane, mut after) in aside {
             let mut positions = Vec::new();
             while after < up_to {
@@ -113,8 +111,14 @@ impl Dispatcher {
                 after = last.position;
                 positions.extend(self.chosen(&page, up_to).map(|one| one.position));
             }
-            slice.aside.push((lane, positions));
+            read.push((lane, positions));
         }
+        Ok(read)
+    }
+
+    /// The events behind `after`, with their lanes.
+    async fn read_unread(&self, mut after: Position, up_to: Position) -> Result<Vec<(Position, String)>, EngineError> {
+        let mut unread = Vec::new();
         while after < up_to {
             let page = match self.engine.read(after, PAGE_EVENTS).await {
                 Err(EngineError::Trimmed { first }) => {
@@ -125,9 +129,9 @@ impl Dispatcher {
             };
             let Some(last) = page.last() else { break };
             after = last.position;
-            slice.unread.extend(self.chosen(&page, up_to).map(|one| (one.position, one.event.lane().to_owned())));
+            unread.extend(self.chosen(&page, up_to).map(|one| (one.position, one.event.lane().to_owned())));
         }
-        Ok(slice)
+        Ok(unread)
     }
 
     fn chosen<'a>(&'a self, page: &'a [Recorded], up_to: Position) -> impl Iterator<Item = &'a Recorded> {

@@ -3,7 +3,7 @@
 use kit::{Position, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Reset;
+use super::{Attempts, Reset};
 use crate::{
     keeping::Cursor,
     lanes::{Counts, Lanes, Tuning, Words},
@@ -50,6 +50,9 @@ pub struct Status {
     /// When the next retry or probe is due.
     #[serde(with = "wire::optional_time")]
     pub next_attempt: Option<Timestamp>,
+    /// How often events were sent since the broker started.
+    #[serde(skip)]
+    pub attempts: Attempts,
 }
 
 /// The oldest event that waits to be taken.
@@ -142,6 +145,7 @@ impl Status {
             reset: cursor.reset,
             last_error: None,
             next_attempt: lanes.next_wake(now).filter(|_| matches!(state, State::Active | State::Holding)),
+            attempts: Attempts::default(),
         }
     }
 }

@@ -1,9 +1,11 @@
 //! The log loses its oldest events: those that still wait among them are counted as lost.
 //!
-//! Whoever drives this asks for the lanes that are set aside ([`Lanes::expiring_lanes`]), begins with [`Lanes::expire_known`], then names
-//! each event of each of those lanes, each event that was not read yet, and at last each of those lanes.
+//! It goes in two steps, with a save of everything between them. The first is [`Lanes::expire_open`], then [`Lanes::expire_unread`] for each
+//! event that was not read yet. The second asks for the lanes that are set aside ([`Lanes::expiring_lanes`]), begins with
+//! [`Lanes::expire_letters`], then names each event of each of those lanes, and at last each of those lanes. What the second step changes is
+//! below the saved floor, so each lane of it can be saved by itself.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use kit::Position;
 
@@ -14,39 +16,31 @@ use super::{Fate, Lane, Lanes, LetterState};
 pub struct Loss {
     /// The events up to here.
     up_to: Position,
-    /// What became of the dead letters among them, and of those that were discarded.
-    letters: BTreeMap<Position, Fate>,
+    /// The dead letters among them, and those that were discarded.
+    letters: BTreeSet<Position>,
 }
 
 impl Lanes {
-    /// The log loses the events up to `up_to`: those that are open, and the dead letters, go at once.
-    pub fn expire_known(&mut self, up_to: Position) -> Loss {
+    /// The log loses the events up to `up_to`: those that are open go at once.
+    pub fn expire_open(&mut self, up_to: Position) {
         let open: Vec<_> = self.open.range(..=up_to).map(|(position, _)| *position).collect();
         for position in open {
             self.close(position);
             self.ledger.enter(position, Fate::Expired);
         }
-        let letters: Vec<_> = self.letters.range(..=up_to).map(|(position, (lane, state))| (*position, lane.clone(), *state)).collect();
-        let mut loss = Loss { up_to, letters: BTreeMap::new() };
-        for (position, lane, state) in letters {
-            let fate = match state {
-                LetterState::Discarded { .. } => {
-                    self.unsaved(&lane).forgotten += i64::from(position > self.after);
-                    Fate::Discarded
-                }
-                LetterState::Waiting | LetterState::Redriving => {
-                    self.change(&lane, position, state.fate(), Fate::Expired);
-                    Fate::Expired
-                }
-            };
-            loss.letters.insert(position, fate);
-            self.parked.remove(&position);
-            self.forget_letter(&lane, position);
-            self.drop_queued(&lane.apart(position), up_to);
-        }
-        let lanes: Vec<_> = self.lanes.iter().filter(|(_, state)| state.aside.is_none()).map(|(lane, _)| lane.clone()).collect();
+        let lanes = self.lanes.iter().filter(|(lane, state)| state.aside.is_none() && !lane.is_apart());
+        let lanes: Vec<_> = lanes.map(|(lane, _)| lane.clone()).collect();
         lanes.iter().for_each(|lane| self.drop_queued(lane, up_to));
-        loss
+    }
+
+    /// The event at `position`, of the lane `name`, which was not read yet, is lost, unless it has another fate or waits with its lane.
+    pub fn expire_unread(&mut self, position: Position, name: &str) {
+        if position <= self.read_head {
+            return;
+        }
+        self.read_head = position;
+        let fate = self.fate_before(position, &Lane::new(name)).unwrap_or(Fate::Expired);
+        self.ledger.enter(position, fate);
     }
 
     /// The lanes that are set aside with something to lose, and where their events are settled to.
@@ -55,24 +49,26 @@ impl Lanes {
         lanes.map(|(first, lane)| (lane.clone(), Position(first.0 - 1))).collect()
     }
 
-    /// The event of `lane` at `position`, which is set aside, is lost.
-    pub fn expire_aside(&mut self, loss: &Loss, lane: &Lane, position: Position) {
-        // What was not read yet is met again.
-        if position <= self.read_head && !loss.letters.contains_key(&position) {
-            self.change(lane, position, Fate::Deferred, Fate::Expired);
+    /// The dead letters up to `up_to` are lost; those that were discarded are forgotten, and stay discarded.
+    pub fn expire_letters(&mut self, up_to: Position) -> Loss {
+        let letters: Vec<_> = self.letters.range(..=up_to).map(|(position, (lane, state))| (*position, lane.clone(), *state)).collect();
+        for (position, lane, state) in &letters {
+            match state {
+                LetterState::Discarded { .. } => self.unsaved(lane).forgotten += i64::from(*position > self.after),
+                LetterState::Waiting | LetterState::Redriving => self.change(lane, *position, state.fate(), Fate::Expired),
+            }
+            self.parked.remove(position);
+            self.forget_letter(lane, *position);
+            self.drop_queued(&lane.apart(*position), up_to);
         }
+        Loss { up_to, letters: letters.into_iter().map(|(position, _, _)| position).collect() }
     }
 
-    /// The event at `position`, of the lane `name`, which was not read yet, is lost.
-    pub fn expire_unread(&mut self, loss: &Loss, position: Position, name: &str) {
-        if position <= self.read_head {
-            return;
+    /// The event of `lane` at `position`, which is set aside, is lost.
+    pub fn expire_aside(&mut self, loss: &Loss, lane: &Lane, position: Position) {
+        if !loss.letters.contains(&position) {
+            self.change(lane, position, Fate::Deferred, Fate::Expired);
         }
-        self.read_head = position;
-        let aside = self.lanes.get(&Lane::new(name)).and_then(|state| state.aside.as_ref());
-        let was_taken = aside.is_some_and(|aside| position < aside.first);
-        let otherwise = if was_taken { Fate::Delivered } else { Fate::Expired };
-        self.ledger.enter(position, loss.letters.get(&position).copied().unwrap_or(otherwise));
     }
 
     /// All events of `lane` that are lost were named.

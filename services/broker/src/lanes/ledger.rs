@@ -130,6 +130,13 @@ impl Ledger {
         false
     }
 
+    /// The event at `position`, above the floor, is open again.
+    pub(super) fn reopen(&mut self, position: Position) {
+        if let Some(fate) = self.above.remove(&position) {
+            self.now.add(fate, -1);
+        }
+    }
+
     /// Changes below the floor are saved, with their lane.
     pub(super) fn book(&mut self, changes: Counts) {
         self.below += changes;

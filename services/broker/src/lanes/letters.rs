@@ -119,6 +119,32 @@ impl Lanes {
         self.list(&lane);
     }
 
+    /// Gives an event that was redriven by itself, and was taken, back to its lane, if a crash had taken that back to before it: nothing
+    /// would say any more that the lane has had it, so it comes again there, in its turn. Answers whether that is so.
+    pub(super) fn give_back(&mut self, apart: &Lane, position: Position) -> bool {
+        let lane = apart.whole();
+        // What was not read again yet will come to its lane by itself.
+        let Some(state) = self.lanes.get_mut(&lane).filter(|_| position <= self.read_head) else { return false };
+        match &state.aside {
+            Some(aside) if position < aside.first => return false,
+            // The row stands for it.
+            Some(_) => {}
+            None => {
+                let index = state.queue.partition_point(|(queued, _)| *queued < position);
+                if index == 0 {
+                    return false;
+                }
+                state.queue.insert(index, (position, 0));
+                self.open.insert(position, 0);
+                self.ledger.reopen(position);
+            }
+        }
+        self.unlist(apart);
+        self.lanes.remove(apart);
+        self.list(&lane);
+        true
+    }
+
     fn unpark(&mut self, lane: &Lane) {
         if let Some(aside) = self.lanes.get_mut(lane).and_then(|state| state.aside.as_mut()) {
             aside.is_parked = false;

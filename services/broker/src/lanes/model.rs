@@ -293,29 +293,52 @@ impl World {
         auditor.finish().unwrap();
     }
 
-    /// The log loses the events up to `up_to`.
+    /// The log loses the events up to `up_to`, whatever crashes before the books are ready for it.
     pub(super) fn expire(&mut self, up_to: Position) {
-        self.save_all();
-        // As a release does before anything is lost.
-        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
-        let matched: Vec<_> = self.matched().map(|(position, logged)| (position, logged.lane.to_string())).collect();
-        let lanes = self.lanes.expiring_lanes(up_to);
-        let loss = self.lanes.expire_known(up_to);
-        for (lane, after) in &lanes {
-            let events = matched.iter().filter(|(position, of)| of == lane.as_str() && position > after && *position <= up_to);
-            events.for_each(|(position, _)| self.lanes.expire_aside(&loss, lane, *position));
+        while !self.release(up_to) {
+            self.crash();
         }
-        for (position, lane) in matched.iter().filter(|(position, _)| *position <= up_to) {
-            self.lanes.expire_unread(&loss, *position, lane);
-        }
-        self.lanes.passed(up_to);
-        lanes.iter().for_each(|(lane, _)| self.lanes.expire_lane(&loss, lane));
-        self.save_all();
         assert!(self.lanes.settled_up_to() >= up_to);
         (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
         self.trimmed = up_to.max(self.trimmed);
         self.audit();
         self.check_live();
+    }
+
+    /// Makes the books ready for the loss of the events up to `up_to`. Answers whether it came to the end.
+    fn release(&mut self, up_to: Position) -> bool {
+        if !self.save_perhaps() {
+            return false;
+        }
+        // From here on the log need not have what was counted.
+        (self.checkpoint.position, self.checkpoint.matched) = (self.saved.floor, self.saved.counts.total());
+        let matched: Vec<_> = self.matched().map(|(position, logged)| (position, logged.lane.to_string())).collect();
+        self.lanes.expire_open(up_to);
+        for (position, lane) in matched.iter().filter(|(position, _)| *position <= up_to) {
+            self.lanes.expire_unread(*position, lane);
+        }
+        self.lanes.passed(up_to);
+        if !self.save_perhaps() {
+            return false;
+        }
+        let lanes = self.lanes.expiring_lanes(up_to);
+        let loss = self.lanes.expire_letters(up_to);
+        for (lane, after) in &lanes {
+            let events = matched.iter().filter(|(position, of)| of == lane.as_str() && position > after && *position <= up_to);
+            events.for_each(|(position, _)| self.lanes.expire_aside(&loss, lane, *position));
+        }
+        lanes.iter().for_each(|(lane, _)| self.lanes.expire_lane(&loss, lane));
+        self.save_perhaps()
+    }
+
+    /// Saves piece by piece; now and then it is to crash before the last one. Answers whether everything is saved.
+    fn save_perhaps(&mut self) -> bool {
+        while !self.save() {
+            if self.ids.up_to(3) == 0 {
+                return false;
+            }
+        }
+        true
     }
 
     pub(super) fn crash(&mut self) {

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ops::Bound};
 
-use kit::Position;
+use kit::{
+    Position,
+    planted::{Bug, is_planted},
+};
 
 use super::{Changes, Counts, DeadLetter, Fate, Lane, Lanes, Row, Urgency};
 
@@ -40,7 +43,8 @@ impl Lanes {
         if is_all {
             self.ledger.rise(self.floor());
         }
-        Changes { rows, letters, floor: self.ledger.floor(), counts: self.ledger.below(), forgotten, is_all }
+        let counts = if is_planted(Bug::CountPastFloor) { self.ledger.now() } else { self.ledger.below() };
+        Changes { rows, letters, floor: self.ledger.floor(), counts, forgotten, is_all }
     }
 
     /// Whether something is to be saved, and how urgently.

@@ -122,6 +122,9 @@ impl Lanes {
         self.acknowledged += 1;
         if lane.is_apart() {
             self.forget_letter(lane, position);
+            if self.give_back(lane, position) {
+                return;
+            }
         }
         self.settle(lane, position, Fate::Delivered);
     }

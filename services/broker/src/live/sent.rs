@@ -90,6 +90,7 @@ impl Sender {
 
     fn end(&mut self, reason: Ending) -> Event {
         self.is_over = true;
+        self.stream.ends(reason);
         self.notice(&Notice::End { reason, after: self.cursor })
     }
 }

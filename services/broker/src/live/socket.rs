@@ -100,6 +100,7 @@ impl Connection {
 
     /// Says why it ends and how to go on, behind all that was written: whoever reads it has read that.
     async fn end(&mut self, ending: Ending) {
+        self.stream.ends(ending);
         let notice = Notice::End { reason: ending, after: self.cursor };
         let text = notice.to_json(&self.stream.live().environment);
         let reason = format!("{} after={}", ending.name(), self.cursor);

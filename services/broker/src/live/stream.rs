@@ -40,6 +40,8 @@ pub(super) struct Stream {
     cursor: Position,
     heartbeat: Interval,
     ends_at: Timestamp,
+    /// Why it was closed by us.
+    ending: Option<Ending>,
 }
 
 impl Stream {
@@ -61,12 +63,18 @@ impl Stream {
         let reset = start.reset.map(|reset| Notice::reset(reset, start.after));
         let opening = reset.into_iter().chain([welcome]).collect();
         let cursor = start.reset.map_or(start.after, |reset| reset.asked);
-        Ok(Self { live, view, seat, place: Place::new(start.after), opening, cursor, heartbeat, ends_at })
+        live.tally.opened();
+        Ok(Self { live, view, seat, place: Place::new(start.after), opening, cursor, heartbeat, ends_at, ending: None })
     }
 
     /// The cursor of a reader to whom nothing was given yet.
     pub(super) fn first_cursor(&self) -> Position {
         self.cursor
+    }
+
+    /// We close it, for this reason.
+    pub(super) fn ends(&mut self, ending: Ending) {
+        self.ending = Some(ending);
     }
 
     /// What it lives in.
@@ -103,6 +111,12 @@ impl Stream {
                 Item::Notice(Notice::Heartbeat { after: self.place.after() })
             }
         }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.live.tally.closed(self.ending);
     }
 }
 

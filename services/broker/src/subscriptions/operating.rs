@@ -5,10 +5,10 @@ use tokio::sync::oneshot;
 
 use super::{Subscription, Subscriptions, stored::Stored, wanted::Start};
 use crate::{
-    audit::{self, AuditError},
+    audit::{self, AuditError, Report},
     dispatcher::{Instruction, Look, Oldest},
     engine::EngineError,
-    lanes::{Counts, Lane},
+    lanes::Lane,
 };
 
 /// How many events that were not read yet are looked at for those that are asked for: of one subscription, and of each of many.
@@ -16,6 +16,9 @@ const LAG_EVENTS_MAX: usize = 10_000;
 const LAG_EVENTS_EACH_MAX: usize = 1_000;
 /// How many events are read at once.
 const PAGE_EVENTS: usize = 1_000;
+
+/// How often an audit is begun when the log is trimmed in the middle of it.
+const AUDITS_MAX: usize = 3;
 
 /// Why nothing was done with a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -151,13 +154,21 @@ impl Subscriptions {
     }
 
     /// Audits the books of the subscription `name` against the log, while both are in use.
-    pub(crate) async fn audit(&self, name: &str) -> Result<Counts, AuditError> {
-        let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
-            OperateError::Unknown(name) => AuditError::Unknown(name),
-            OperateError::Engine(error) => AuditError::Engine(error),
-        })?;
-        let auditor = audit::fold(self.engine.as_ref(), &stored, books).await?;
-        auditor.finish().map_err(|wrong| AuditError::Wrong { name: name.to_owned(), wrong })
+    pub(crate) async fn audit(&self, name: &str) -> Result<Report, AuditError> {
+        let mut tries = 0;
+        loop {
+            let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
+                OperateError::Unknown(name) => AuditError::Unknown(name),
+                OperateError::Engine(error) => AuditError::Engine(error),
+            })?;
+            tries += 1;
+            match audit::fold(self.engine.as_ref(), &stored, books).await {
+                Ok(auditor) => return Ok(auditor.report()),
+                // The log was trimmed meanwhile; the books know it by now.
+                Err(EngineError::Trimmed { .. }) if tries < AUDITS_MAX => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// Tells the dispatcher of `name` something, and waits for its answer.

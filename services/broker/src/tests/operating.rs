@@ -244,3 +244,45 @@ async fn operators_pause_resume_and_seek_over_http() {
     assert_eq!(code, StatusCode::OK);
     assert!(matches!(body["status"]["state"].as_str(), Some("active" | "holding")), "{body}");
 }
+
+#[tokio::test]
+async fn an_operator_sees_the_books_beside_what_the_log_says_and_books_that_are_wrong_are_told() {
+    let shop = shop().await;
+    let taker = subscriber(Temper::Hates("bad", 422));
+    subscribe(&shop.broker, &taker, json!({})).await.unwrap();
+    shop.broker.publisher().publish(&[numbered("bad", 1), numbered("good", 1), numbered("bad", 2)]).await.unwrap();
+    wait_until(|| status(&shop.broker).dead_letters == 1 && status(&shop.broker).floor == Position(3)).await;
+    let path = "/api/subscriptions/tester/audit";
+    let check = |what, books, log| json!({"what": what, "books": books, "log": log});
+    let (code, body) = shop.get(OPERATOR, path).await;
+    let expected = json!({
+        "subscription": "tester",
+        "agrees": true,
+        "up_to": "3",
+        "books": {"matched": 3, "delivered": 1, "dead_lettered": 1, "discarded": 0, "expired": 0, "pending": 1},
+        "checks": [
+            check("matched", 3, 3), check("pending", 1, 1), check("dead_lettered", 1, 1), check("discarded", 0, 0),
+            check("delivered_or_expired", 1, 1),
+        ],
+    });
+    assert_eq!((code, body), (StatusCode::OK, expected));
+
+    // A row of the books that says something else: the event at 3 would not wait any more.
+    let engine = shop.broker.engine();
+    let entry = engine.state_get("lane/tester/bad").await.unwrap().unwrap();
+    let mut row: Value = serde_json::from_str(&entry.value).unwrap();
+    row["first"] = json!(4);
+    let put = crate::engine::StatePut { key: entry.key, value: Some(row.to_string()), expected_version: entry.version };
+    engine.state_put(vec![put]).await.unwrap();
+    let (code, body) = shop.get(OPERATOR, path).await;
+    assert_eq!((code, &body["agrees"]), (StatusCode::OK, &json!(false)));
+    assert_eq!((&body["checks"][1], &body["checks"][4]), (&check("pending", 1, 0), &check("delivered_or_expired", 1, 2)));
+
+    assert_eq!(shop.get(OPERATOR, "/api/subscriptions/nobody/audit").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(shop.get(Who::Nobody, path).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(shop.get(Who::Guest("ann"), path).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(shop.get(Who::Service("tester"), path).await.0, StatusCode::FORBIDDEN);
+    let _another = shop.broker.shared.auditing.lock().await;
+    let (code, body) = shop.get(OPERATOR, path).await;
+    assert_eq!((code, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("busy")));
+}
