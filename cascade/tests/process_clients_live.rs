@@ -32,17 +32,17 @@ async fn clients_go_on_where_they_were_when_the_line_is_cut_or_the_shop_killed_a
         assert_eq!((&said[1]["event"]["type"], &said[1]["event"]["source"]), (&json!("cascade.live.welcome.v1"), &json!("/broker")));
     }
 
-    all_see(&mut readers, &customer, "at first").await;
+    all_see(&mut readers, &customer, "at-first").await;
     line.cut();
     for reader in &mut readers {
         reader.wait_for("the cut", |said| said.iter().any(|line| line.get("closed").is_some()).then_some(())).await;
     }
-    let missed = customer.all_events_of(&customer.order("while the line is cut").await.unwrap()).await;
+    let missed = customer.all_events_of(&customer.order("while-the-line-is-cut").await.unwrap()).await;
     line.mend();
     all_have(&mut readers, &missed).await;
     shop.kill();
     shop.restart();
-    all_see(&mut readers, &customer, "after the kill").await;
+    all_see(&mut readers, &customer, "after-the-kill").await;
     let log = read(&shop, &token, "").await.json["items"].as_array().unwrap().clone();
     for reader in &readers {
         assert_eq!(shown(&reader.said()), log, "no event is left out, none comes twice");
@@ -53,7 +53,7 @@ async fn clients_go_on_where_they_were_when_the_line_is_cut_or_the_shop_killed_a
     let last = log.last().unwrap()["position"].as_str().unwrap();
     lose_the_past(&shop, &token, last).await;
     line.mend();
-    all_see(&mut readers, &customer, "after the loss").await;
+    all_see(&mut readers, &customer, "after-the-loss").await;
     for reader in &readers {
         let resets = notices(reader, "reset");
         assert_eq!(resets.len(), 1, "{resets:?}");

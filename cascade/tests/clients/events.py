@@ -101,8 +101,7 @@ def receive():
 def read(base, token, position):
     request = urllib.request.Request(f"{base}/api/events/{position}", headers={"authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request) as answer:
-        event = http.from_http_event(http.HTTPMessage(dict(answer.headers), answer.read()))
-        say(media=answer.headers["content-type"], event=as_json(event))
+        say(event=as_json(http.from_structured_event(http.HTTPMessage({}, answer.read()))))
 
 
 {"publish": publish, "receive": receive, "read": read}[sys.argv[1]](*sys.argv[2:])

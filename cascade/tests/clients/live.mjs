@@ -17,7 +17,9 @@ function socket(after) {
   stream.on("open", () => say({ open: stream.protocol }));
   stream.on("message", (text) => {
     const event = JSON.parse(text);
-    after = event.position ?? event.data.after;
+    const isWelcome = event.type === "cascade.live.welcome.v1";
+    // What a welcome says is a cursor for whoever has none.
+    after = isWelcome ? (after ?? event.data.after) : (event.position ?? event.data.after);
     say({ event });
   });
   stream.on("error", () => {}); // a close follows
@@ -36,7 +38,9 @@ function sent() {
   for (const name of ["message", "welcome", "heartbeat", "reset", "end"]) {
     stream.addEventListener(name, ({ data, lastEventId }) => {
       const event = JSON.parse(data);
-      if (lastEventId !== (event.position ?? event.data.after)) throw new Error(`the id ${lastEventId} is not the cursor of ${data}`);
+      // Before a reset a welcome has no id: the reader's own cursor is the better one until then.
+      const isCursor = lastEventId === (event.position ?? event.data.after) || (name === "welcome" && lastEventId === "");
+      if (!isCursor) throw new Error(`the id ${lastEventId} is not the cursor of ${data}`);
       if ((name === "message") === event.type.startsWith("cascade.live.")) throw new Error(`${event.type} is named ${name}`);
       say({ event });
     });

@@ -79,7 +79,7 @@ pub struct Program {
 
 impl Program {
     fn spawn(mut command: Command) -> Self {
-        let name = format!("{command:?}").rsplit_once("python3\" ").map_or_else(|| format!("{command:?}"), |(_, name)| name.to_owned());
+        let name = command.get_args().take(2).map(|argument| argument.to_string_lossy()).collect::<Vec<_>>().join(" ");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} cannot be started ({error}): {INSTALL}"));
         let (mut output, mut errors) = (BufReader::new(child.stdout.take().unwrap()), child.stderr.take().unwrap());
@@ -113,6 +113,11 @@ impl Program {
         lines.iter().map(|line| serde_json::from_str(line).unwrap_or_else(|_| Value::String(line.trim_end().to_owned()))).collect()
     }
 
+    /// What it has said on stderr.
+    pub fn complaints(&self) -> String {
+        self.complaints.lock().unwrap().clone()
+    }
+
     /// Waits until what it has said has what is looked for, named `what`.
     pub async fn wait_for<T>(&mut self, what: &str, look: impl Fn(&[Value]) -> Option<T>) -> T {
         wait_until(&format!("{what}, of {}", self.name), async || {
@@ -123,7 +128,7 @@ impl Program {
                 self.listening.drain(..).for_each(|reader| reader.join().unwrap());
                 // Its last words may have been that.
                 let found = look(&self.said());
-                assert!(found.is_some(), "{} has ended ({status}): {}", self.name, self.complaints.lock().unwrap());
+                assert!(found.is_some(), "{} has ended ({status}): {}", self.name, self.complaints());
                 return found;
             }
             found
@@ -135,7 +140,7 @@ impl Program {
     pub async fn end(mut self) -> Vec<Value> {
         let status = self.wait().await;
         self.listening.drain(..).for_each(|reader| reader.join().unwrap());
-        assert!(status.success(), "{} has ended ({status}): {}", self.name, self.complaints.lock().unwrap());
+        assert!(status.success(), "{} has ended ({status}): {}", self.name, self.complaints());
         self.said()
     }
 
@@ -161,7 +166,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!("{} said {:?}\n{}", self.name, self.said(), self.complaints.lock().unwrap());
+            eprintln!("{} said:\n{}{}", self.name, self.lines.lock().unwrap().concat(), self.complaints());
         }
     }
 }
