@@ -6,7 +6,8 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
-    reason = "helpers of tests may fail as tests do, and this world's clock is real"
+    clippy::print_stderr,
+    reason = "helpers of tests may fail as tests do, and say why; this world's clock is real"
 )]
 
 /// A line to the shop that can be cut.

@@ -7,8 +7,9 @@ use proptest::{prelude::*, sample::Index};
 use super::{cursor, event, filter, signature, token};
 
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/seeds");
-const TARGETS: [(&str, fn(&[u8])); 5] =
-    [("event", event), ("filter", filter), ("cursor", cursor), ("signature", signature), ("token", token)];
+/// What a target does with bytes.
+type Body = fn(&[u8]);
+const TARGETS: [(&str, Body); 5] = [("event", event), ("filter", filter), ("cursor", cursor), ("signature", signature), ("token", token)];
 
 /// Pieces that mean something to one of them.
 const PIECES: &[&str] = &[
