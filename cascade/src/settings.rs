@@ -100,9 +100,10 @@ pub(crate) struct Settings {
     pub(crate) retention_bytes: u64,
 
     /// Networks beside the internet in which sinks of outsiders may be, there also without TLS: `none`, or `private` networks, IP
-    /// addresses and networks such as 10.0.0.0/8, separated by commas.
-    #[arg(long, value_name = "NETWORKS", default_value_t)]
-    pub(crate) sink_networks: Networks,
+    /// addresses and networks such as 10.0.0.0/8, separated by commas [default: loopback where the playground is on, it listens on
+    /// loopback and has no other names; else `none`].
+    #[arg(long, value_name = "NETWORKS")]
+    pub(crate) sink_networks: Option<Networks>,
 
     /// A file of certificates (PEM) that may vouch for sinks, beside the authorities that browsers trust [default: those alone].
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -125,6 +126,13 @@ impl Settings {
             Playground::On => true,
             Playground::Off => false,
         }
+    }
+
+    /// Where sinks of outsiders may be beside the internet. Unless told otherwise, on this machine while nobody else can reach the shop: whoever
+    /// is on a machine can call its loopback anyhow. A proxy in front brings others in, and must be told to the shop by its name.
+    pub(crate) fn sink_networks(&self) -> Networks {
+        let is_alone = self.host.is_loopback() && self.allowed_hosts.is_empty() && self.is_playground();
+        self.sink_networks.clone().unwrap_or_else(|| if is_alone { Networks::loopback() } else { Networks::default() })
     }
 }
 

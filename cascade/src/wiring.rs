@@ -92,7 +92,7 @@ impl<'a> Wiring<'a> {
     /// Where sinks may be. The broker calls itself by the first name that others are told to call the shop by.
     fn sinks(&self) -> anyhow::Result<Rules> {
         let origin = self.settings.allowed_hosts.first().map_or("localhost", String::as_str);
-        let rules = Rules::new(self.settings.sink_networks.clone(), self.settings.sink_ca_file.as_deref(), origin);
+        let rules = Rules::new(self.settings.sink_networks(), self.settings.sink_ca_file.as_deref(), origin);
         rules.context("`sink-ca-file`")
     }
 

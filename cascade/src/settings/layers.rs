@@ -199,6 +199,18 @@ mod tests {
     }
 
     #[test]
+    fn sinks_of_outsiders_may_be_on_this_machine_where_nobody_else_can_come_unless_told_otherwise() {
+        let networks = |flags: &[&str]| up(flags, &[], None).unwrap().sink_networks().to_string();
+        assert_eq!(networks(&[]), "127.0.0.1,::1");
+        assert_eq!(networks(&["--host", "::1", "--playground", "on"]), "127.0.0.1,::1");
+        for flags in [&["--host", "0.0.0.0", "--playground", "on"][..], &["--allowed-hosts", "shop.example"], &["--playground", "off"]] {
+            assert_eq!(networks(flags), "none", "{flags:?}");
+        }
+        assert_eq!(networks(&["--sink-networks", "none"]), "none");
+        assert_eq!(networks(&["--sink-networks", "private", "--host", "0.0.0.0"]), "private");
+    }
+
+    #[test]
     fn a_wrong_variable_is_named_in_one_line() {
         for (name, value, expected) in [
             ("CASCADE_PROT", "1", "CASCADE_PROT is no setting; did you mean CASCADE_PORT? (see `cascade up --help`)"),

@@ -11,6 +11,8 @@ use crate::{EventId, Position, Timestamp};
 pub const EVENT_JSON: &str = "application/cloudevents+json";
 /// The media type of a batch of events (CloudEvents JSON format 1.0, section 4).
 pub const BATCH_JSON: &str = "application/cloudevents-batch+json";
+/// What data is, unless an event says otherwise.
+const PLAIN_JSON: &str = "application/json";
 /// The longest `source`, `type`, `subject` or `id`, in bytes.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1_024;
 /// How many extension attributes an event may have beside those that mean something here.
@@ -43,6 +45,8 @@ pub struct Envelope {
     pub scenario: Option<String>,
     /// Extensions that mean nothing to us; kept as they came.
     pub extensions: BTreeMap<String, Value>,
+    /// The media type of its data, where that is not plain `application/json`; kept as it came.
+    pub media_type: Option<String>,
     /// What is to be known about it, as JSON text.
     pub data: Option<Box<RawValue>>,
 }
@@ -62,6 +66,7 @@ impl Envelope {
             ("causationid", self.causationid.as_ref().map(EventId::as_str)),
             ("owner", self.owner.as_deref()),
             ("scenario", self.scenario.as_deref()),
+            ("datacontenttype", self.media_type.as_deref()),
         ];
         for (name, value) in attributes {
             match value {
@@ -88,6 +93,11 @@ impl Envelope {
             }
         }
         Ok(())
+    }
+
+    /// The media type of its data, as it is sent.
+    pub fn datacontenttype(&self) -> Option<&str> {
+        self.data.as_ref().map(|_| self.media_type.as_deref().unwrap_or(PLAIN_JSON))
     }
 
     /// What keeps events in sequence: those of one `partitionkey` (the CloudEvents extension of that name), else those of one subject;
@@ -161,8 +171,10 @@ fn serialize<S: Serializer>(event: &Envelope, position: Option<Position>, serial
     for (name, value) in &event.extensions {
         map.serialize_entry(name, value)?;
     }
+    if let Some(media_type) = event.datacontenttype() {
+        map.serialize_entry("datacontenttype", media_type)?;
+    }
     if let Some(data) = &event.data {
-        map.serialize_entry("datacontenttype", "application/json")?;
         map.serialize_entry("data", data)?;
     }
     map.end()
@@ -187,7 +199,7 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
         use de::Error as _;
         let (mut specversion, mut id, mut source, mut ty) = (None::<Text<'_>>, None, None, None);
         let (mut subject, mut time, mut traceparent, mut causationid) = (None, None::<Text<'_>>, None, None);
-        let (mut sequence, mut owner, mut scenario, mut data) = (None, None, None, None);
+        let (mut sequence, mut owner, mut scenario, mut media_type, mut data) = (None, None, None, None, None);
         let mut extensions = BTreeMap::new();
         while let Some(Text(name)) = map.next_key()? {
             match &*name {
@@ -205,9 +217,10 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
                 "data" => data = map.next_value::<Option<Box<RawValue>>>()?,
                 "datacontenttype" => {
                     let media = map.next_value::<Option<Text<'_>>>()?;
-                    if media.is_some_and(|media| !is_json(&media.0)) {
+                    if media.as_ref().is_some_and(|media| !is_json(&media.0)) {
                         return Err(A::Error::custom("`datacontenttype` must be JSON"));
                     }
+                    media_type = media.map(|media| media.0.into_owned()).filter(|media| media != PLAIN_JSON);
                 }
                 "data_base64" => return Err(A::Error::custom("`data_base64` is not taken: data must be JSON")),
                 // Ours alone to give.
@@ -247,6 +260,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
             owner,
             scenario,
             extensions,
+            // Of no data it says nothing; in binary mode clients send it all the same.
+            media_type: media_type.filter(|_| data.is_some()),
             data,
         })
     }
@@ -347,6 +362,26 @@ mod tests {
         let again: Envelope = serde_json::from_str(&serde_json::to_string(&event).unwrap()).unwrap();
         assert_eq!(serde_json::to_string(&event).unwrap(), serde_json::to_string(&again).unwrap());
         assert_eq!(again.extensions.get("region"), Some(&Value::from("north")));
+    }
+
+    #[test]
+    fn the_media_type_of_data_is_kept_as_it_came() {
+        let event = |rest: &str| -> Envelope {
+            serde_json::from_str(&format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t"{rest}}}"#)).unwrap()
+        };
+        for (rest, kept) in [
+            ("", None),
+            (r#","data":1"#, Some("application/json")),
+            (r#","datacontenttype":"application/json","data":1"#, Some("application/json")),
+            (r#","datacontenttype":"application/vnd.thing+json","data":1"#, Some("application/vnd.thing+json")),
+            (r#","data":1,"datacontenttype":"text/json; charset=utf-8""#, Some("text/json; charset=utf-8")),
+            (r#","datacontenttype":"text/json""#, None),
+        ] {
+            let json = serde_json::to_value(event(rest)).unwrap();
+            assert_eq!(json.get("datacontenttype").and_then(Value::as_str), kept, "{rest}");
+        }
+        let long = format!(r#","data":1,"datacontenttype":"application/{}+json""#, "x".repeat(ATTRIBUTE_BYTES_MAX));
+        assert_eq!(event(&long).check(), Err(InvalidEnvelope::TooLong("datacontenttype")));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use serde_json::json;
 use tokio::sync::{
     mpsc::{self, error::TrySendError},
@@ -21,7 +21,7 @@ use tokio::sync::{
 use crate::{
     BoxFuture, Clock, Envelope, Machine, Position, Problem, Recorded,
     http::extract::{parse_json, read_bytes},
-    security::webhook::{self, Secret},
+    security::webhook::Secret,
     transport::{ItemAnswer, Sink, SinkError},
     writer::{EventFault, Job},
 };
@@ -96,7 +96,7 @@ struct Door {
 async fn take(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers().clone();
     let bytes = read_bytes(request, &()).await?;
-    if !is_signed(&door, &headers, &bytes) {
+    if !door.secret.has_signed_request(&headers, &bytes, door.clock.now()) {
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", "deliveries are taken from the broker only"));
     }
     let events: Vec<Envelope> = parse_json(&bytes)?;
@@ -111,12 +111,4 @@ async fn take(State(door): State<Arc<Door>>, request: Request) -> Result<Respons
         .map(|(answer, event)| json!({"source": event.source, "id": event.id, "status": answer.status, "reason": answer.reason}))
         .collect();
     Ok(Json(json!({ "results": results })).into_response())
-}
-
-fn is_signed(door: &Door, headers: &HeaderMap, body: &[u8]) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let (Some(id), Some(sent_s), Some(signature)) = (text(webhook::ID), text(webhook::TIMESTAMP), text(webhook::SIGNATURE)) else {
-        return false;
-    };
-    sent_s.parse().is_ok_and(|sent_s| door.secret.has_signed(signature, id, sent_s, body, door.clock.now()))
 }

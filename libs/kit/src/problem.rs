@@ -30,6 +30,17 @@ pub struct Problem {
     pub retry_after_s: Option<u32>,
 }
 
+/// The longest `detail` or `field`, in bytes: many name what came, and that may be as long as a request.
+const TEXT_BYTES_MAX: usize = 1_024;
+
+fn shorten(mut text: String) -> String {
+    if text.len() > TEXT_BYTES_MAX {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
+}
+
 fn status_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
@@ -41,7 +52,7 @@ impl Problem {
             status,
             title: status.canonical_reason().unwrap_or("Error"),
             code,
-            detail: detail.into(),
+            detail: shorten(detail.into()),
             field: None,
             landed: None,
             retry_after_s: None,
@@ -51,7 +62,7 @@ impl Problem {
     /// And the field at fault.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+        self.field = Some(shorten(field.into()));
         self
     }
 
@@ -125,5 +136,20 @@ impl IntoResponse for Problem {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_does_not_give_back_all_that_was_sent() {
+        let problem = Problem::bad_request("malformed_json", "ä".repeat(5_000)).field("x".repeat(5_000));
+        let field = problem.field.unwrap();
+        assert!(problem.detail.len() <= TEXT_BYTES_MAX && problem.detail.ends_with("ä…"), "{}", problem.detail);
+        assert!(field.len() == TEXT_BYTES_MAX && field.ends_with("x…"), "{field}");
+        let short = Problem::bad_request("malformed_json", "y".repeat(TEXT_BYTES_MAX));
+        assert_eq!(short.detail, "y".repeat(TEXT_BYTES_MAX));
     }
 }

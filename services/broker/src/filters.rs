@@ -180,7 +180,7 @@ fn attribute<'a>(event: &'a Envelope, name: &str) -> Option<Cow<'a, str>> {
         "sequence" => event.sequence.map(|sequence| Cow::Owned(sequence.to_string())),
         "owner" => event.owner.as_deref().map(Cow::Borrowed),
         "scenario" => event.scenario.as_deref().map(Cow::Borrowed),
-        "datacontenttype" => event.data.as_ref().and_then(|_| text("application/json")),
+        "datacontenttype" => event.datacontenttype().map(Cow::Borrowed),
         _ => event.extensions.get(name).map(|value| match value {
             Value::String(value) => Cow::Borrowed(value.as_str()),
             other => Cow::Owned(other.to_string()),

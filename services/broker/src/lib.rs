@@ -52,6 +52,10 @@ mod http;
 /// Events as they happen, for browsers.
 mod live;
 
+/// What any bytes from outside are put through, by the fuzz targets in `fuzz/` and by tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
 #[cfg(test)]
 mod tests;
 

@@ -148,6 +148,12 @@ pub(crate) async fn live(
     Ok(upgrade.on_upgrade(async move |socket| tracker.spawn_request(socket::serve(socket, stream))))
 }
 
+/// The cursor of a request that asks for a stream; see [`start::asked`].
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn cursor_of(headers: &axum::http::HeaderMap, after: Option<&str>) -> Result<Option<kit::Position>, Problem> {
+    start::asked(headers, after)
+}
+
 async fn upgrade(request: Request) -> Result<WebSocketUpgrade, Problem> {
     let (mut parts, _) = request.into_parts();
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await.map_err(|_| {

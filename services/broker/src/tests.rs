@@ -88,6 +88,7 @@ pub(crate) fn event(source: &str, id: &str, subject: &str) -> Envelope {
         owner: None,
         scenario: None,
         extensions: std::collections::BTreeMap::new(),
+        media_type: None,
         data: None,
     }
 }

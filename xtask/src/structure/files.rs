@@ -20,6 +20,7 @@ const SPECIAL_ROOMS: &[(&str, &[&str])] = &[
             "dispatcher",
             "engine",
             "filters",
+            "fuzzing",
             "keeping",
             "lanes",
             "live",

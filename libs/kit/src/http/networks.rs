@@ -1,6 +1,10 @@
 //! Networks as a setting names them. What `private` means, each setting says for itself.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use ipnet::IpNet;
 
@@ -63,6 +67,12 @@ impl fmt::Display for Networks {
 }
 
 impl Networks {
+    /// The machine itself.
+    pub fn loopback() -> Self {
+        let networks = [IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].map(IpNet::from).to_vec();
+        Self { has_private: false, networks }
+    }
+
     /// Whether `private` is among them.
     pub fn has_private(&self) -> bool {
         self.has_private

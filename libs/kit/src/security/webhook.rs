@@ -5,6 +5,7 @@ use std::fmt;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
+use http::HeaderMap;
 use sha2::Sha256;
 
 use crate::Timestamp;
@@ -64,6 +65,13 @@ impl Secret {
             .any(|tag| mac.clone().verify_slice(&tag).is_ok())
     }
 
+    /// Whether a request with these `headers` and this `body` is signed by this secret, and fresh at the time `now`.
+    pub fn has_signed_request(&self, headers: &HeaderMap, body: &[u8], now: Timestamp) -> bool {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let (Some(id), Some(sent_s), Some(signatures)) = (text(ID), text(TIMESTAMP), text(SIGNATURE)) else { return false };
+        sent_s.parse().is_ok_and(|sent_s| self.has_signed(signatures, id, sent_s, body, now))
+    }
+
     fn mac(&self, id: &str, sent_s: i64, body: &[u8]) -> Hmac<Sha256> {
         // A key of one block is taken as it is; a shorter one is filled up with zeros (RFC 2104, section 2).
         let mut key = [0; 64];
@@ -77,7 +85,6 @@ impl Secret {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use proptest::prelude::*;
     use standardwebhooks::Webhook;
 

@@ -288,6 +288,7 @@ impl<'a, M: Machine> OpenBatch<'a, M> {
             owner: context.owner,
             scenario: context.scenario,
             extensions: BTreeMap::new(),
+            media_type: None,
             data: Some(draft.data),
         })
     }

@@ -140,6 +140,14 @@ pub(super) async fn publish(State(shared): State<Arc<Shared>>, caller: Caller, r
     Ok((StatusCode::ACCEPTED, Json(Published { results })).into_response())
 }
 
+/// The events of a request, as far as they are read before anybody asks who sent them.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn read_events(headers: &HeaderMap, body: &bytes::Bytes) -> Result<Vec<Envelope>, Problem> {
+    let mode = Mode::of(headers)?;
+    let content = Content::read(mode, headers, body)?;
+    content.events.iter().enumerate().map(|(index, raw)| event::parse(raw.get(), Place { mode, index })).collect()
+}
+
 fn may_publish(shared: &Shared, caller: &Caller, event: Envelope, place: Place) -> Result<Envelope, Problem> {
     let checked = match caller {
         Caller::Service(service) => shared.rights.check(service, &event),

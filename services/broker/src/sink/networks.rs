@@ -48,6 +48,11 @@ impl fmt::Display for Networks {
 }
 
 impl Networks {
+    /// The machine itself.
+    pub fn loopback() -> Self {
+        Self(kit::http::networks::Networks::loopback())
+    }
+
     /// What `address` is to outsiders.
     pub(crate) fn place(&self, address: IpAddr) -> Place {
         // An IPv4 address may come in an IPv6 dress.

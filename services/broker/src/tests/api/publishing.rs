@@ -53,7 +53,8 @@ async fn what_headers_say_is_decoded_and_kept() {
     let (_, page) = shop.get(OPERATOR, "/api/events").await;
     let expected = json!({
         "specversion": "1.0", "id": "café 😀", "source": "/tester", "type": TYPE, "subject": "o 1", "time": "2026-01-31T12:00:00.000Z",
-        "sequence": "3", "region": "100%", "position": "1", "datacontenttype": "application/json", "data": [1, null]
+        "sequence": "3", "region": "100%", "position": "1",
+        "datacontenttype": "application/vnd.tested+json; charset=utf-8", "data": [1, null]
     });
     assert_eq!(page["items"][0], expected);
     assert_eq!(page["items"][1], json!({"specversion": "1.0", "id": "without-data", "source": "/tester", "type": TYPE, "position": "2"}));
