@@ -27,6 +27,9 @@ mod replays;
 /// Tokens for outsiders.
 mod tokens;
 
+/// What the routes look like from outside.
+pub(crate) mod described;
+
 use std::sync::Arc;
 
 use axum::{
@@ -40,6 +43,7 @@ use kit::{
     Problem,
     http::{Body, extract::read_bytes},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -147,8 +151,8 @@ fn no_store(answer: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
-#[derive(Serialize)]
-struct List<T> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct List<T> {
     items: Vec<T>,
 }
 
