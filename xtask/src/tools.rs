@@ -26,6 +26,8 @@ enum Origin {
     Npm(&'static str),
     /// A package of PyPI's, in this version, in another such folder.
     Python(&'static str, &'static str),
+    /// The same, with all that it stands on: a line for each package and its version.
+    Locked(&'static str, &'static str, &'static str),
 }
 
 /// Where packages of npm's and PyPI's are kept, below the workspace's root.
@@ -53,6 +55,9 @@ pub(crate) const ALL: &[Tool] = &[
     PIP,
     COMPOSE,
     CADDY,
+    Tool { program: "schemathesis", origin: Origin::Locked("schemathesis", "4.32.5", include_str!("tools/schemathesis.txt")) },
+    Tool { program: "@asyncapi/parser", origin: Origin::Npm("3.6.6") },
+    Tool { program: "@redocly/cli", origin: Origin::Npm("2.77.0") },
 ];
 
 /// What the shop in containers needs.
@@ -99,7 +104,7 @@ fn describe(missing: &[Tool]) -> String {
         Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
-        Origin::Python(package, version) => format!("{} (PyPI package {package}, version {version})", tool.program),
+        Origin::Python(package, version) | Origin::Locked(package, version, _) => format!("{} (PyPI package {package}, version {version})", tool.program),
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
 }
@@ -124,7 +129,7 @@ fn is_there(tool: &Tool) -> bool {
             let description = crate::root().join(TESTBED).join("node_modules").join(tool.program).join("package.json");
             fs::read_to_string(description).is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
         }
-        Origin::Python(package, version) => {
+        Origin::Python(package, version) | Origin::Locked(package, version, _) => {
             let folder = crate::root().join(TESTBED).join("python");
             let description = format!("{}-{version}.dist-info", package.replace('-', "_"));
             folder.join(description).is_dir() && folder.join("bin").join(tool.program).is_file()
@@ -140,6 +145,7 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
             Origin::Rustup(component) => components.push(component),
             Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
             Origin::Python(package, version) => wheels.push(format!("{package}=={version}")),
+            Origin::Locked(_, _, locked) => wheels.extend(locked.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
         }
     }
     if !components.is_empty() {

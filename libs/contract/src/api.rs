@@ -169,6 +169,7 @@ pub struct OrderLinks {
 
 /// One page of a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The page's items, newest first.
     pub items: Vec<T>,

@@ -152,6 +152,7 @@ fn no_store(answer: impl IntoResponse) -> Response {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub(crate) struct List<T> {
     items: Vec<T>,
 }

@@ -270,6 +270,8 @@ impl Operation {
         for (status, codes) in self.problems {
             responses.insert(status.to_string(), problem(status, &codes));
         }
+        // Told before anybody is there who could say more.
+        responses.insert("431".to_owned(), json!({"description": "The head of the request is larger than 32 KiB. There is no body."}));
         put("responses", Value::Object(responses));
         Value::Object(described)
     }

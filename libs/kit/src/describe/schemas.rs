@@ -196,7 +196,7 @@ pub fn position(name: &'static str, says: &'static str) -> super::Input {
 pub fn share() -> super::Input {
     super::Input {
         name: "share",
-        says: "A share token for the subject, from an order's links: lets its bearer read that one order.",
-        schema: json!({"type": "string", "maxLength": 256}),
+        says: "A share token for the subject, from an order's links: lets its bearer read that one order. A text that is none shares nothing.",
+        schema: json!({"type": "string"}),
     }
 }

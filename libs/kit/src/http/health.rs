@@ -41,6 +41,7 @@ pub fn routes(lifecycle: Lifecycle) -> Router {
 
 /// How a process is, in a word.
 #[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Process")]
 struct Standing {
     status: &'static str,
 }
