@@ -1,12 +1,12 @@
 //! `/asyncapi.json` against what the shop really says: in its log, to browsers, and to a subscriber. And with AsyncAPI's own parser.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
 
+mod contracts;
 mod shop;
 
 use std::{
     collections::BTreeSet,
     io::Write,
-    path::Path,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
@@ -16,6 +16,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     routing::post,
 };
+use contracts::{Cases, Draft, INSTALL};
 use kit::{http::identity::OPERATOR, security::Keyring};
 use serde_json::{Map, Value, json};
 use shop::{Customer, Shop, live::Socket, wait_until};
@@ -26,20 +27,14 @@ async fn document(shop: &Shop) -> Value {
     answer.json
 }
 
-/// Checks `value` by a schema of `document`, whose references lead into it.
-fn faults(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
-    assert!(schema.is_object(), "there is no schema for {value:#}");
-    let mut whole = schema.clone();
-    whole["components"] = document["components"].clone();
-    let validator = jsonschema::draft7::options().should_validate_formats(true).build(&whole).unwrap();
-    validator.iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect()
+/// The schema of a message.
+fn payload<'a>(document: &'a Value, wire_type: &Value) -> &'a Value {
+    &document["components"]["messages"][wire_type.as_str().unwrap()]["payload"]
 }
 
-/// Checks an event by the message of its type.
-fn fits(document: &Value, event: &Value) {
-    let message = &document["components"]["messages"][event["type"].as_str().unwrap()];
-    let faults = faults(document, &message["payload"], event);
-    assert!(faults.is_empty(), "{faults:#?} in {event:#}");
+/// Asks whether an event fits the message of its type.
+fn add(cases: &mut Cases<'_>, document: &Value, event: &Value) {
+    cases.add(payload(document, &event["type"]), event, event.to_string());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,11 +42,10 @@ async fn asyncapis_own_parser_finds_no_fault_in_the_document() {
     let folder = tempfile::tempdir().unwrap();
     let shop = Shop::open(folder.path(), &[]);
     let text = document(&shop).await.to_string();
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/contracts/asyncapi.mjs");
-    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.testbed/node_modules/");
     let mut parser = Command::new("node");
-    parser.arg(tests).arg(modules).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut parser = parser.spawn().expect("node cannot be started; `cargo xtask test --install` installs it");
+    parser.arg(contracts::file("asyncapi.mjs")).arg(contracts::testbed("node_modules/"));
+    parser.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut parser = parser.spawn().unwrap_or_else(|error| panic!("node {INSTALL}: {error}"));
     parser.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = parser.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -65,7 +59,7 @@ async fn every_event_that_the_shop_says_fits_the_published_schema_of_its_type() 
     let folder = tempfile::tempdir().unwrap();
     let shop = Shop::open(folder.path(), &["--pace", "instant"]);
     let (document, customer) = (document(&shop).await, Customer::visit(&shop).await);
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut cases) = (BTreeSet::new(), Cases::of(&document, Draft::Seven));
     for scenario in [1, 2, 3, 11, 12] {
         let order = customer.run(scenario).await;
         if scenario == 12 {
@@ -73,7 +67,7 @@ async fn every_event_that_the_shop_says_fits_the_published_schema_of_its_type() 
         }
         customer.end_of(&order).await;
         for event in customer.events_of(&order).await {
-            fits(&document, &event);
+            add(&mut cases, &document, &event);
             seen.insert(event["type"].as_str().unwrap().to_owned());
         }
     }
@@ -81,13 +75,14 @@ async fn every_event_that_the_shop_says_fits_the_published_schema_of_its_type() 
     // Live, too; what is said beside events comes first.
     let mut socket = Socket::open(&shop, &customer, "?after=0", &[]).await.unwrap();
     for _ in 0..seen.len() {
-        fits(&document, &socket.next().await.unwrap());
+        add(&mut cases, &document, &socket.next().await.unwrap());
     }
     let welcome = json!({
         "specversion": "1.0", "id": "1", "source": "/broker", "type": "cascade.live.welcome.v1", "time": "2026-01-31T12:00:00Z",
         "datacontenttype": "application/json", "data": socket.welcome,
     });
-    fits(&document, &welcome);
+    add(&mut cases, &document, &welcome);
+    cases.fit();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -98,8 +93,7 @@ async fn an_event_that_says_something_else_does_not_fit() {
     let order = customer.run(2).await;
     customer.end_of(&order).await;
     let created = customer.events_of(&order).await.remove(0);
-    fits(&document, &created);
-    let schema = &document["components"]["messages"]["cascade.OrderCreated.v1"]["payload"];
+    let mut cases = Cases::of(&document, Draft::Seven);
     for (pointer, value) in [
         ("/type", json!("cascade.OrderCompleted.v1")),
         ("/source", json!("/payment")),
@@ -114,8 +108,9 @@ async fn an_event_that_says_something_else_does_not_fit() {
     ] {
         let mut other = created.clone();
         *other.pointer_mut(pointer).unwrap() = value;
-        assert!(!faults(&document, schema, &other).is_empty(), "{pointer} of {other:#}");
+        cases.add(payload(&document, &created["type"]), &other, pointer);
     }
+    cases.fail();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -148,10 +143,12 @@ async fn a_subscriber_gets_what_the_document_says_of_a_delivery() {
     })
     .await;
     let message = &document["components"]["messages"]["delivery"];
+    let mut cases = Cases::of(&document, Draft::Seven);
     for (headers, events) in deliveries.lock().unwrap().iter() {
         let headers: Map<_, _> = headers.iter().map(|(name, value)| (name.to_string(), json!(value.to_str().unwrap()))).collect();
-        let faults_found = [faults(&document, &message["headers"], &headers.into()), faults(&document, &message["payload"], events)].concat();
-        assert!(faults_found.is_empty(), "{faults_found:#?}");
-        events.as_array().unwrap().iter().for_each(|event| fits(&document, event));
+        cases.add(&message["headers"], &headers.into(), "headers");
+        cases.add(&message["payload"], events, "body");
+        events.as_array().unwrap().iter().for_each(|event| add(&mut cases, &document, event));
     }
+    cases.fit();
 }
