@@ -21,8 +21,7 @@ use payment::{Payments, provider::SimulatedProvider};
 use storefront::Storefront;
 
 use crate::{
-    contracts,
-    routes,
+    contracts, routes,
     settings::{Luck, Settings, Switch},
     terminal::{self, Look},
 };

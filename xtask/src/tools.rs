@@ -104,7 +104,9 @@ fn describe(missing: &[Tool]) -> String {
         Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
-        Origin::Python(package, version) | Origin::Locked(package, version, _) => format!("{} (PyPI package {package}, version {version})", tool.program),
+        Origin::Python(package, version) | Origin::Locked(package, version, _) => {
+            format!("{} (PyPI package {package}, version {version})", tool.program)
+        }
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
 }

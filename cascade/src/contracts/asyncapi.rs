@@ -61,7 +61,8 @@ fn generator() -> SchemaGenerator {
 }
 
 fn info() -> Value {
-    let mut info = super::info("Cascade", "What an event-driven shop says. All events are CloudEvents 1.0 in JSON; an order's come in sequence.");
+    let mut info =
+        super::info("Cascade", "What an event-driven shop says. All events are CloudEvents 1.0 in JSON; an order's come in sequence.");
     if let Some(info) = info.as_object_mut() {
         info.insert("license".to_owned(), json!({"name": "MIT OR Apache-2.0", "url": "https://spdx.org/licenses/"}));
         info.insert("tags".to_owned(), json!([{"name": "events", "description": "What happened to an order."}]));

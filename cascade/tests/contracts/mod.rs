@@ -1,7 +1,13 @@
 //! Values held to the schemas that the shop publishes, by a validator that we did not write: `jsonschema-rs`, which schemathesis stands
 //! on and brings. Its crate would take longer to build than all of these tests to run.
 #![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests may fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail as tests do"
+)]
 
 use std::{
     io::Write,

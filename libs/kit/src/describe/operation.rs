@@ -250,9 +250,10 @@ impl Operation {
             put("parameters", Value::Array(self.parameters));
         }
         if !self.bodies.is_empty() {
-            let bodies = self.bodies.into_iter().map(|Body { media, schema, examples }| {
-                (media.to_owned(), content(schema.describe(read), examples))
-            });
+            let bodies = self
+                .bodies
+                .into_iter()
+                .map(|Body { media, schema, examples }| (media.to_owned(), content(schema.describe(read), examples)));
             put("requestBody", json!({"required": self.is_body_required, "content": bodies.collect::<Map<_, _>>()}));
         }
         let mut responses = Map::new();

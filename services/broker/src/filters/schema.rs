@@ -17,7 +17,8 @@ impl JsonSchema for Types {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let ty = json_schema!({"type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": r"^[^\u0000-\u0020\u007f-\u009f]+$"});
+        let ty =
+            json_schema!({"type": "string", "minLength": 1, "maxLength": TYPE_BYTES_MAX, "pattern": r"^[^\u0000-\u0020\u007f-\u009f]+$"});
         json_schema!({"type": "array", "minItems": 1, "maxItems": TYPES_MAX, "items": ty})
     }
 }

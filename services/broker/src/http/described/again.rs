@@ -40,7 +40,8 @@ fn dead_letters(api: &mut Api) {
             .problems(500, &["log_damaged"]),
     );
     let position = schemas::position("position", "Where the event stands in the log.");
-    let read = one(("get", "/api/subscriptions/{name}/dead-letters/{position}"), "readDeadLetter", "A dead letter with all that is known of it");
+    let read =
+        one(("get", "/api/subscriptions/{name}/dead-letters/{position}"), "readDeadLetter", "A dead letter with all that is known of it");
     api.add(read.tag("dead letters").with_path(&position).answers::<Full>(200, "The dead letter.").problems(500, &["log_damaged"]));
     for (path, some_path, ids, summaries) in [
         (

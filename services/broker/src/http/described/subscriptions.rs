@@ -110,7 +110,8 @@ fn operating(api: &mut Api) {
         "types": types(),
         "filters": filters(),
     });
-    let operation = one(("post", "/api/subscriptions/{name}/explain"), "explainSubscription", "Whether an event is asked for, and if not, why not");
+    let operation =
+        one(("post", "/api/subscriptions/{name}/explain"), "explainSubscription", "Whether an event is asked for, and if not, why not");
     api.add(
         operation
             .says("The event is named by `position`, or given as `event`. `types` and `filters` may stand in for the subscription's own.")
