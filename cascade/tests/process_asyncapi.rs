@@ -1,5 +1,6 @@
 //! `/asyncapi.json` against what the shop really says: in its log, to browsers, and to a subscriber. And with AsyncAPI's own parser.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by a panic")]
+#![allow(clippy::disallowed_methods, reason = "a subscriber of a test is no part of the shop")]
 
 mod contracts;
 mod shop;

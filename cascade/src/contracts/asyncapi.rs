@@ -33,10 +33,10 @@ pub(super) fn document() -> Value {
             "host": "localhost:4000", "protocol": "http", "description": "A shop; the same port speaks WebSocket.",
         }},
         "channels": {
-            "live": channel(json!("/api/live"), "Events as they happen, over WebSocket (subprotocol `cloudevents.json`) or as server-sent events. How to ask for them stands in `/openapi.json`.", &live),
-            "published": channel(json!("/api/events"), "What others publish. Modes and limits stand in `/openapi.json`.", &["anyEvent"]),
-            "sink": channel(Value::Null, "The URL that a subscription names.", &["delivery"]),
-            "answers": channel(Value::Null, "What a sink answers.", &["answer"]),
+            "live": channel(&json!("/api/live"), "Events as they happen, over WebSocket (subprotocol `cloudevents.json`) or as server-sent events. How to ask for them stands in `/openapi.json`.", &live),
+            "published": channel(&json!("/api/events"), "What others publish. Modes and limits stand in `/openapi.json`.", &["anyEvent"]),
+            "sink": channel(&Value::Null, "The URL that a subscription names.", &["delivery"]),
+            "answers": channel(&Value::Null, "What a sink answers.", &["answer"]),
         },
         "operations": {
             "showEvents": operation("send", "live", "Each event, and four notices that have no `position`", &live),
@@ -81,7 +81,7 @@ fn said(generator: &mut SchemaGenerator) -> Vec<(String, Value)> {
             "datacontenttype": {"const": "application/json"},
         });
         let payload = json!({"allOf": [envelope, {"properties": properties, "required": ["subject", "time", "sequence", "data"]}]});
-        (wire_type.to_owned(), message(wire_type, says, payload))
+        (wire_type.to_owned(), message(wire_type, says, &payload))
     });
     messages.collect()
 }
@@ -92,13 +92,13 @@ fn notices(generator: &mut SchemaGenerator) -> Vec<(String, Value)> {
     let messages = broker::describe_notices(generator).into_iter().map(|(wire_type, says, data)| {
         let properties = json!({"type": {"const": wire_type}, "source": {"const": "/broker"}, "data": data, "position": false});
         let payload = json!({"allOf": [envelope, {"properties": properties, "required": ["data"]}]});
-        let message = message(&wire_type, says, payload);
+        let message = message(&wire_type, says, &payload);
         (wire_type, message)
     });
     messages.collect()
 }
 
-fn message(wire_type: &str, says: &str, payload: Value) -> Value {
+fn message(wire_type: &str, says: &str, payload: &Value) -> Value {
     json!({"name": wire_type, "title": wire_type, "summary": says, "contentType": EVENT_JSON, "payload": payload})
 }
 
@@ -129,7 +129,7 @@ fn any_event(event: &Value) -> Value {
     json!({"name": "anyEvent", "title": "Any event", "summary": "An event of whoever may publish it.", "contentType": EVENT_JSON, "payload": event})
 }
 
-fn channel(address: Value, description: &str, messages: &[&str]) -> Value {
+fn channel(address: &Value, description: &str, messages: &[&str]) -> Value {
     let messages: Map<_, _> = messages.iter().map(|name| ((*name).to_owned(), json!({"$ref": format!("{MESSAGES}/{name}")}))).collect();
     json!({"address": address, "description": description, "messages": messages})
 }

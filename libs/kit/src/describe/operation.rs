@@ -253,14 +253,14 @@ impl Operation {
             let bodies = self
                 .bodies
                 .into_iter()
-                .map(|Body { media, schema, examples }| (media.to_owned(), content(schema.describe(read), examples)));
+                .map(|Body { media, schema, examples }| (media.to_owned(), content(&schema.describe(read), examples)));
             put("requestBody", json!({"required": self.is_body_required, "content": bodies.collect::<Map<_, _>>()}));
         }
         let mut responses = Map::new();
         for Answer { status, says, content: shapes, headers, mut examples } in self.answers {
             let shown: Map<_, _> = shapes
                 .into_iter()
-                .map(|(media, shape)| (media.to_owned(), content(shape.describe(sent), std::mem::take(&mut examples))))
+                .map(|(media, shape)| (media.to_owned(), content(&shape.describe(sent), std::mem::take(&mut examples))))
                 .collect();
             let mut response = json!({"description": says, "headers": references(&headers)});
             if let (false, Value::Object(fields)) = (shown.is_empty(), &mut response) {
@@ -299,7 +299,7 @@ impl Shape {
     }
 }
 
-fn content(schema: Value, examples: Vec<Value>) -> Value {
+fn content(schema: &Value, examples: Vec<Value>) -> Value {
     let named = |(index, value): (usize, Value)| (format!("example-{}", index.saturating_add(1)), json!({"value": value}));
     let examples: Map<_, _> = examples.into_iter().enumerate().map(named).collect();
     if examples.is_empty() { json!({"schema": schema}) } else { json!({"schema": schema, "examples": examples}) }

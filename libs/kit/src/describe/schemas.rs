@@ -147,16 +147,16 @@ pub(super) fn security() -> Value {
 
 /// Headers of answers.
 pub(super) fn headers() -> Value {
-    let header = |says: &str, schema: Value| json!({"description": says, "schema": schema});
+    let header = |says: &str, schema: &Value| json!({"description": says, "schema": schema});
     json!({
         "x-request-id": {"required": true, "description": "Names the request, in logs too.", "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"}},
         "retry-after": {"required": true, "description": "After how many seconds a retry makes sense.", "schema": {"type": "integer", "minimum": 0}},
-        "etag": header("Names this version, for `If-Match`.", json!({"type": "string"})),
-        "location": header("Where what was made is found.", json!({"type": "string", "format": "uri-reference"})),
-        "set-cookie": header("The session that the answer opens.", json!({"type": "string"})),
-        "allow": header("The methods of the path.", json!({"type": "string"})),
-        "accept-post": header("The media types that are taken.", json!({"type": "string"})),
-        "idempotency-replayed": header("The key was known, and nothing was done now.", json!({"const": "true"})),
+        "etag": header("Names this version, for `If-Match`.", &json!({"type": "string"})),
+        "location": header("Where what was made is found.", &json!({"type": "string", "format": "uri-reference"})),
+        "set-cookie": header("The session that the answer opens.", &json!({"type": "string"})),
+        "allow": header("The methods of the path.", &json!({"type": "string"})),
+        "accept-post": header("The media types that are taken.", &json!({"type": "string"})),
+        "idempotency-replayed": header("The key was known, and nothing was done now.", &json!({"const": "true"})),
     })
 }
 

@@ -34,12 +34,12 @@ pub(super) fn name(says: &'static str) -> Input {
 }
 
 /// An object with these fields and no others.
-pub(super) fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: &Value) -> Value {
     json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false})
 }
 
 /// A field that may be `null`, which is as if it were not there.
-pub(super) fn or_null(schema: Value) -> Value {
+pub(super) fn or_null(schema: &Value) -> Value {
     json!({"anyOf": [schema, {"type": "null"}]})
 }
 
@@ -53,25 +53,25 @@ fn place() -> Value {
         "description": "A place in the log: the first event at or behind it.",
         "oneOf": [
             {"enum": ["earliest", "latest"]},
-            object(&["position"], json!({"position": position})),
-            object(&["time"], json!({"time": {"type": "string", "format": "date-time", "maxLength": 64}})),
+            object(&["position"], &json!({"position": position})),
+            object(&["time"], &json!({"time": {"type": "string", "format": "date-time", "maxLength": 64}})),
         ],
     })
 }
 
 /// Filters, as requests have them.
 fn filters() -> Value {
-    or_null(json!({"type": "array", "maxItems": crate::filters::CLAUSES_MAX, "items": {"$ref": "#/components/schemas/Filter"}}))
+    or_null(&json!({"type": "array", "maxItems": crate::filters::CLAUSES_MAX, "items": {"$ref": "#/components/schemas/Filter"}}))
 }
 
 /// Types of events, as requests have them.
 fn types() -> Value {
-    or_null(json!({"$ref": "#/components/schemas/EventTypes"}))
+    or_null(&json!({"$ref": "#/components/schemas/EventTypes"}))
 }
 
 /// For how long what is replaced stays valid.
 pub(super) fn grace() -> Value {
     let usual = crate::tokens::GRACE.as_secs();
     let grace = json!({"type": "integer", "minimum": 0, "maximum": crate::tokens::GRACE_MAX.as_secs(), "default": usual});
-    or_null(grace)
+    or_null(&grace)
 }

@@ -80,13 +80,13 @@ fn choice() -> Value {
     let status = json!({"type": ["integer", "null"], "minimum": 0, "maximum": u16::MAX});
     object(
         &[],
-        json!({
-            "positions": or_null(json!({"type": "array", "maxItems": LOOK_MAX, "items": position})),
+        &json!({
+            "positions": or_null(&json!({"type": "array", "maxItems": LOOK_MAX, "items": position})),
             "lane": {"type": ["string", "null"], "description": "Those of this order."},
-            "statuses": or_null(json!({"type": "array", "items": status, "description": "With one of these last statuses; null is no answer."})),
+            "statuses": or_null(&json!({"type": "array", "items": status, "description": "With one of these last statuses; null is no answer."})),
             "types": types(),
             "filters": filters(),
-            "after": or_null(position),
+            "after": or_null(&position),
             "dry_run": {"type": ["boolean", "null"], "default": false},
         }),
     )
@@ -96,18 +96,18 @@ fn replays(api: &mut Api) {
     let list = one(("get", "/api/subscriptions/{name}/replays"), "listReplays", "The replays of a subscription, the oldest first");
     api.add(list.tag("replays").answers::<List<Shown>>(200, "The last 32."));
     let asked = json!({
-        "from": or_null(place()),
-        "to": or_null(place()),
+        "from": or_null(&place()),
+        "to": or_null(&place()),
         "types": types(),
         "filters": filters(),
-        "rate_per_s": or_null(json!({"type": "integer", "minimum": 1, "maximum": RATE_PER_S_MAX, "default": RATE_PER_S})),
+        "rate_per_s": or_null(&json!({"type": "integer", "minimum": 1, "maximum": RATE_PER_S_MAX, "default": RATE_PER_S})),
     });
     let create = one(("post", "/api/subscriptions/{name}/replays"), "createReplay", "Sends a part of the log to the sink again");
     api.add(
         create
             .says("`from` is the earliest and `to` the latest event if nobody says otherwise; `to` cannot be `earliest`.")
             .tag("replays")
-            .takes_what("application/json", object(&[], asked), vec![json!({"from": {"position": "12"}, "rate_per_s": 50})])
+            .takes_what("application/json", object(&[], &asked), vec![json!({"from": {"position": "12"}, "rate_per_s": 50})])
             .answers::<Shown>(201, "The replay.")
             .with_headers(&["location"])
             .problems(409, &["too_many_replays"])

@@ -74,7 +74,7 @@ fn registering(api: &mut Api) {
         rotate
             .tag("subscriptions")
             .by(OWNERS)
-            .takes_what("application/json", object(&[], json!({"grace_s": grace()})), vec![json!({"grace_s": 3_600})])
+            .takes_what("application/json", object(&[], &json!({"grace_s": grace()})), vec![json!({"grace_s": 3_600})])
             .takes_nothing_too()
             .answers::<Subscription>(200, "The subscription, with its new secret.")
             .with_headers(&["etag"])
@@ -92,7 +92,7 @@ fn operating(api: &mut Api) {
         let operation = one(("post", path), id, summary).tag("operating").by(OPERATED);
         api.add(operation.answers::<Subscription>(200, "The subscription.").with_headers(&["etag"]).problems(503, &["disk_full"]));
     }
-    let seek = object(&["to"], json!({"to": place(), "dry_run": or_null(json!({"type": "boolean", "default": false}))}));
+    let seek = object(&["to"], &json!({"to": place(), "dry_run": or_null(&json!({"type": "boolean", "default": false}))}));
     let operation = one(("post", "/api/subscriptions/{name}/seek"), "seekSubscription", "Starts over elsewhere in the log");
     api.add(
         operation
@@ -106,7 +106,7 @@ fn operating(api: &mut Api) {
     );
     let question = json!({
         "position": {"type": ["string", "integer", "null"], "pattern": "^[0-9]{1,18}$", "minimum": 0},
-        "event": or_null(json!({"$ref": "#/components/schemas/Event"})),
+        "event": or_null(&json!({"$ref": "#/components/schemas/Event"})),
         "types": types(),
         "filters": filters(),
     });
@@ -117,7 +117,7 @@ fn operating(api: &mut Api) {
             .says("The event is named by `position`, or given as `event`. `types` and `filters` may stand in for the subscription's own.")
             .tag("operating")
             .by(OPERATED)
-            .takes_what("application/json", object(&[], question), vec![json!({"position": "42"})])
+            .takes_what("application/json", object(&[], &question), vec![json!({"position": "42"})])
             .answers::<Explained>(200, "Whether it is, or which clause does not hold.")
             .problems(410, &["trimmed"])
             .problems(422, &["invalid_question"])
@@ -145,9 +145,9 @@ fn wanted(required: &[&str]) -> Value {
             (field, schema)
         }
         "revision" => (field, schema),
-        _ => (field, or_null(schema)),
+        _ => (field, or_null(&schema)),
     });
-    object(required, Value::Object(properties.collect()))
+    object(required, &Value::Object(properties.collect()))
 }
 
 /// The same, as a patch: what is not named stays.

@@ -23,7 +23,7 @@ pub(super) fn describe(api: &mut Api) {
     });
     let new = json!({"name": name("").schema, "scopes": scopes(), "expires_at": expiry()});
     let create = operation(("post", "/api/tokens"), "createToken", "Makes a token")
-        .takes_what("application/json", object(&["name", "scopes"], new), vec![example])
+        .takes_what("application/json", object(&["name", "scopes"], &new), vec![example])
         .answers::<Made>(201, "The token: the only time that it is shown.")
         .with_headers(&["location"]);
     api.add(kept(create).problems(409, &["token_exists", "too_many_tokens"]).problems(422, &["invalid_token"]));
@@ -32,7 +32,7 @@ pub(super) fn describe(api: &mut Api) {
     api.add(read.answers::<Shown>(200, "The token, without its text."));
     let revoke = operation(("delete", "/api/tokens/{name}"), "revokeToken", "Ends a token at once").with_path(&name);
     api.add(kept(revoke.answers_with(204, "It is gone.", vec![])));
-    let rotation = object(&[], json!({"grace_s": grace(), "expires_at": expiry()}));
+    let rotation = object(&[], &json!({"grace_s": grace(), "expires_at": expiry()}));
     let rotate = operation(("post", "/api/tokens/{name}/rotate"), "rotateToken", "Replaces a token by another one that may do the same")
         .with_path(&name)
         .takes_what("application/json", rotation, vec![json!({"grace_s": 0})])
@@ -51,7 +51,7 @@ fn kept(operation: Operation) -> Operation {
 }
 
 fn expiry() -> Value {
-    or_null(json!({"type": "string", "format": "date-time", "maxLength": 64, "description": "In the future."}))
+    or_null(&json!({"type": "string", "format": "date-time", "maxLength": 64, "description": "In the future."}))
 }
 
 fn scopes() -> Value {
