@@ -24,6 +24,9 @@ mod wiring;
 /// Which service answers which path.
 mod routes;
 
+/// What the services say and take, as documents.
+mod contracts;
+
 /// Every event in the terminal, as it happens.
 mod terminal;
 

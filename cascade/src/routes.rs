@@ -67,6 +67,9 @@ pub(crate) const RULES: &[(&str, Reach, ServiceName)] = &[
     ("/api/tokens", Reach::Below, ServiceName::Broker),
 ];
 
+/// An order's events, which the broker has: the same as `/api/events` of a subject.
+pub(crate) const ORDER_EVENTS: &str = "/api/orders/{order_id}/events";
+
 /// What each service has on its own port, and what nobody gets to from outside.
 pub(crate) const OWN: &[&str] = &["/health", "/ready", "/metrics", "/events"];
 

@@ -22,6 +22,7 @@ use payment::{Payments, provider::SimulatedProvider};
 use storefront::Storefront;
 
 use crate::{
+    contracts, routes,
     settings::{Luck, Settings, Switch},
     terminal::{self, Look},
 };
@@ -98,7 +99,7 @@ impl<'a> Wiring<'a> {
 
     /// The broker's routes, under the shop's paths.
     pub(crate) fn broker_routes(broker: &Broker) -> Router {
-        broker.router().merge(broker.subject_events_route("/api/orders/{id}/events"))
+        broker.router().merge(broker.subject_events_route(routes::ORDER_EVENTS))
     }
 
     /// Shows what happens from now on in the terminal, unless the settings say that nothing is shown.
@@ -142,7 +143,8 @@ impl<'a> Wiring<'a> {
     /// The storefront's routes; it orders at `order_url`.
     pub(crate) fn storefront_routes(&self, order_url: &str) -> anyhow::Result<Router> {
         let order_api = Arc::new(OnceLock::from(order_url.parse::<Uri>()?));
-        Ok(storefront::router(Storefront::new(self.environment.clone(), order_api)))
+        let storefront = Storefront::new(self.environment.clone(), order_api);
+        Ok(storefront::router(storefront).merge(contracts::all()?.router()))
     }
 
     /// What waits in `service` is shown to whoever watches.

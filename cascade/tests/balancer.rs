@@ -189,10 +189,19 @@ async fn answer(service: ServiceName, request: Request, more: Arc<Notify>) -> Re
 
 /// A path for each thing that a rule says, and some that almost fit.
 fn paths() -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/", "/orders/o-1", "/scenario/1", "/assets/app.js", "/api", "/api/scenarios/1/runs", "/openapi.json", "/favicon.ico"]
-            .map(str::to_owned)
-            .into();
+    let mut paths: Vec<String> = [
+        "/",
+        "/orders/o-1",
+        "/scenario/1",
+        "/assets/app.js",
+        "/api",
+        "/api/scenarios/1/runs",
+        "/openapi.json",
+        "/asyncapi.json",
+        "/favicon.ico",
+    ]
+    .map(str::to_owned)
+    .into();
     for (pattern, reach, _) in routes::RULES {
         let path = pattern.replace("{}", "o-1");
         paths.extend([

@@ -28,6 +28,8 @@ enum Origin {
     Python(&'static str, &'static str),
     /// A package of PyPI's that is a library only, in this version, beside those.
     Library(&'static str),
+    /// The same, with all that it stands on: a line for each package and its version.
+    Locked(&'static str, &'static str, &'static str),
 }
 
 /// Where packages of npm's and PyPI's are kept, below the workspace's root.
@@ -66,6 +68,9 @@ pub(crate) const ALL: &[Tool] = &[
     Tool { program: "cloudevents", origin: Origin::Library("2.2.0") },
     Tool { program: "python-dateutil", origin: Origin::Library("4.0.0") },
     Tool { program: "standardwebhooks", origin: Origin::Library("1.1.0") },
+    Tool { program: "schemathesis", origin: Origin::Locked("schemathesis", "4.32.5", include_str!("tools/schemathesis.txt")) },
+    Tool { program: "@asyncapi/parser", origin: Origin::Npm("3.6.6") },
+    Tool { program: "@redocly/cli", origin: Origin::Npm("2.77.0") },
 ];
 
 /// What the shop in containers needs.
@@ -113,7 +118,9 @@ fn describe(missing: &[Tool]) -> String {
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
         Origin::Library(version) => format!("{} (PyPI package, version {version})", tool.program),
-        Origin::Python(package, version) => format!("{} (PyPI package {package}, version {version})", tool.program),
+        Origin::Python(package, version) | Origin::Locked(package, version, _) => {
+            format!("{} (PyPI package {package}, version {version})", tool.program)
+        }
     });
     format!("missing: {}", each.collect::<Vec<_>>().join(", "))
 }
@@ -138,7 +145,7 @@ fn is_there(tool: &Tool) -> bool {
             let description = crate::root().join(TESTBED).join("node_modules").join(tool.program).join("package.json");
             fs::read_to_string(description).is_ok_and(|text| text.contains(&format!("\"version\": \"{version}\"")))
         }
-        Origin::Python(package, version) => {
+        Origin::Python(package, version) | Origin::Locked(package, version, _) => {
             let folder = crate::root().join(TESTBED).join("python");
             folder.join(describing_folder(package, version)).is_dir() && folder.join("bin").join(tool.program).is_file()
         }
@@ -160,6 +167,7 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
             Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
             Origin::Python(package, version) => wheels.push(format!("{package}=={version}")),
             Origin::Library(version) => wheels.push(format!("{}=={version}", tool.program)),
+            Origin::Locked(_, _, locked) => wheels.extend(locked.lines().filter(|line| !line.is_empty()).map(str::to_owned)),
         }
     }
     if !components.is_empty() {

@@ -2,6 +2,7 @@
 
 use std::{fmt, marker::PhantomData};
 
+use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
@@ -19,12 +20,16 @@ pub const LINE_QUANTITY_MAX: u32 = 1_000;
 /// The longest name, address or note, in bytes.
 pub const RECIPIENT_TEXT_BYTES_MAX: usize = 500;
 
+/// A text without control characters, as a pattern.
+const TEXT: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+
 /// The body of `POST /api/orders`. Prices are the server's: a client names products and quantities only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrder {
     /// What is ordered: 1 to 50 lines.
     #[serde(deserialize_with = "objects")]
+    #[schemars(length(min = 1, max = ORDER_LINES_MAX))]
     pub lines: Vec<NewOrderLine>,
     /// Where the goods go; personal data, kept by the order service alone.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "optional_object")]
@@ -32,25 +37,29 @@ pub struct NewOrder {
 }
 
 /// One line of a new order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderLine {
     /// A product of the catalogue.
     pub product_id: ProductId,
     /// 1 to 1,000 pieces.
+    #[schemars(range(min = 1, max = LINE_QUANTITY_MAX))]
     pub quantity: u32,
 }
 
 /// Who receives an order. Each text is at most 500 bytes.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Recipient {
     /// The person's name.
+    #[schemars(length(max = RECIPIENT_TEXT_BYTES_MAX), pattern(TEXT))]
     pub name: String,
     /// Street, town, country.
+    #[schemars(length(max = RECIPIENT_TEXT_BYTES_MAX), pattern(TEXT))]
     pub address: String,
     /// What the worker should know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = RECIPIENT_TEXT_BYTES_MAX), pattern(TEXT))]
     pub note: Option<String>,
 }
 
@@ -62,7 +71,7 @@ impl std::fmt::Debug for Recipient {
 }
 
 /// A product as `GET /api/products` lists it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProductView {
     /// Its id.
     pub product_id: ProductId,
@@ -73,7 +82,7 @@ pub struct ProductView {
 }
 
 /// Where an order stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OrderStatus {
     /// Waiting for the payment.
@@ -116,7 +125,7 @@ impl OrderStatus {
 }
 
 /// An order as the API shows it to its owner.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderView {
     /// Its id.
     pub order_id: OrderId,
@@ -136,6 +145,7 @@ pub struct OrderView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Recipient>,
     /// When it was created (RFC 3339).
+    #[schemars(extend("format" = "date-time"))]
     pub created_at: String,
     /// How often it changed: rises with every change.
     pub version: i64,
@@ -144,7 +154,7 @@ pub struct OrderView {
 }
 
 /// Paths of an order. Each may carry a `share` token, which lets its bearer read this one order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderLinks {
     /// The order itself.
     #[serde(rename = "self")]
@@ -158,7 +168,8 @@ pub struct OrderLinks {
 }
 
 /// One page of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
 pub struct Page<T> {
     /// The page's items, newest first.
     pub items: Vec<T>,
@@ -168,7 +179,7 @@ pub struct Page<T> {
 }
 
 /// What `GET /scenario/{n}` (as JSON) and `POST /api/scenarios/{n}/runs` answer.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioRun {
     /// The order that the run created.
     pub order_id: OrderId,

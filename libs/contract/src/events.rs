@@ -3,6 +3,7 @@
 //! Every event concerns one order: the order's id is the CloudEvents `subject` and is not repeated in the data.
 //! Stored for ever in logs: a version never changes its shape; a new shape is a new version beside the old one.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::Error as _};
 use serde_json::value::RawValue;
 
@@ -10,11 +11,11 @@ use crate::{Money, OrderId, ProductId, WorkerId, ids::InvalidId};
 
 /// Declares the events once: name, wire type, emitter, payload.
 macro_rules! events {
-    ($($(#[$doc:meta])* $name:ident by $source:literal as $wire:literal),+ $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident by $source:literal as $wire:literal),+ $(,)?) => {
         /// Something that happened to an order.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Event {
-            $($(#[$doc])* $name($name)),+
+            $($(#[doc = $doc])* $name($name)),+
         }
 
         $(impl From<$name> for Event {
@@ -25,6 +26,11 @@ macro_rules! events {
 
         /// Every event's wire type and the service that emits it, in the order in which a happy order meets them.
         pub const CATALOGUE: &[(&str, &str)] = &[$(($wire, $source)),+];
+
+        /// Every event's wire type, what it says, and the schema of its data: that of what is sent, or of what is read, as `generator` is set.
+        pub fn schemas(generator: &mut SchemaGenerator) -> Vec<(&'static str, &'static str, Schema)> {
+            vec![$(($wire, concat!($($doc),*).trim_ascii(), generator.subschema_for::<$name>())),+]
+        }
 
         impl Event {
             /// The CloudEvents `type`, e.g. `cascade.OrderCreated.v1`.
@@ -168,41 +174,43 @@ pub enum UnreadableEvent {
 }
 
 /// One product on an order, at the price it had when it was ordered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderLine {
     /// What was ordered.
     pub product_id: ProductId,
     /// How many pieces, at least 1.
+    #[schemars(range(min = 1))]
     pub quantity: u32,
     /// The price of one piece.
     pub unit_price: Money,
 }
 
 /// Data of `cascade.OrderCreated.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCreated {
     /// What was ordered, at least one line.
+    #[schemars(length(min = 1))]
     pub lines: Vec<OrderLine>,
     /// What is to be paid: the sum of the lines.
     pub total: Money,
 }
 
 /// Data of `cascade.PaymentAccepted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentAccepted {
     /// The secured amount: the order's total.
     pub amount: Money,
 }
 
 /// Data of `cascade.PaymentDeclined.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentDeclined {
     /// Why no money could be had.
     pub reason: DeclineReason,
 }
 
 /// Why a payment was declined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeclineReason {
     /// The card's issuer said no.
@@ -212,18 +220,20 @@ pub enum DeclineReason {
 }
 
 /// Data of `cascade.WorkerSearchStarted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSearchStarted {
     /// The number of this search for the order, from 1.
+    #[schemars(range(min = 1))]
     pub search: u32,
 }
 
 /// Data of `cascade.WorkerSearchCompleted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSearchCompleted {
     /// Who is offered the job.
     pub worker_id: WorkerId,
     /// The number of this offer for the order, from 1.
+    #[schemars(range(min = 1))]
     pub offer: u32,
     /// When the offer ends, in milliseconds since the Unix epoch.
     pub expires_at_ms: i64,
@@ -233,11 +243,12 @@ pub struct WorkerSearchCompleted {
 macro_rules! offer_payload {
     ($($name:ident),+) => {$(
         #[doc = concat!("Data of `cascade.", stringify!($name), ".v1`.")]
-        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         pub struct $name {
             /// Whose offer it was.
             pub worker_id: WorkerId,
             /// The number of the offer for the order, from 1.
+    #[schemars(range(min = 1))]
             pub offer: u32,
         }
     )+};
@@ -246,7 +257,7 @@ macro_rules! offer_payload {
 offer_payload!(WorkerAcceptedJob, WorkerDeclinedJob, WorkerOfferExpired, WorkerOfferWithdrawn);
 
 /// Data of `cascade.WorkerSearchExhausted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkerSearchExhausted {
     /// How many offers were made.
     pub offers: u32,
@@ -255,7 +266,7 @@ pub struct WorkerSearchExhausted {
 }
 
 /// Which limit ended the search for a worker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExhaustedReason {
     /// The search took too long.
@@ -265,16 +276,17 @@ pub enum ExhaustedReason {
 }
 
 /// Data of `cascade.DeliveryStarted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryStarted {
     /// Who delivers.
     pub worker_id: WorkerId,
     /// The number of this attempt for the order, from 1: the fencing token of all that follows.
+    #[schemars(range(min = 1))]
     pub attempt: u32,
 }
 
 /// Data of `cascade.DeliveryAborted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryAborted {
     /// Who gave up.
     pub worker_id: WorkerId,
@@ -285,7 +297,7 @@ pub struct DeliveryAborted {
 }
 
 /// Why a delivery attempt ended before the goods were delivered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AbortReason {
     /// The worker gave the job back.
@@ -293,7 +305,7 @@ pub enum AbortReason {
 }
 
 /// Data of `cascade.DeliveryCompleted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryCompleted {
     /// Who delivered.
     pub worker_id: WorkerId,
@@ -302,18 +314,18 @@ pub struct DeliveryCompleted {
 }
 
 /// Data of `cascade.DeliveryCancelled.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryCancelled {}
 
 /// Data of `cascade.DeliveryCancellationRefused.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryCancellationRefused {
     /// Why it is too late.
     pub reason: RefusalReason,
 }
 
 /// Why a delivery can no longer be called off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusalReason {
     /// The goods are with the customer.
@@ -321,39 +333,39 @@ pub enum RefusalReason {
 }
 
 /// Data of `cascade.OrderCancellationRequested.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancellationRequested {}
 
 /// Data of `cascade.OrderCancellationRejected.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancellationRejected {
     /// Why the order goes on.
     pub reason: RefusalReason,
 }
 
 /// Data of `cascade.PaymentReversalRequested.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentReversalRequested {
     /// Why the money goes back.
     pub reason: CancelReason,
 }
 
 /// Data of `cascade.PaymentRefunded.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentRefunded {
     /// What went back: all that was captured.
     pub amount: Money,
 }
 
 /// Data of `cascade.PaymentNothingTaken.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PaymentNothingTaken {
     /// Why there is nothing to return.
     pub reason: NothingTakenReason,
 }
 
 /// Why payment holds no money of an order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum NothingTakenReason {
     /// The payment had been declined before.
@@ -363,14 +375,14 @@ pub enum NothingTakenReason {
 }
 
 /// Data of `cascade.OrderCancelled.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCancelled {
     /// Why the order ended without goods.
     pub reason: CancelReason,
 }
 
 /// Why an order ends without goods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CancelReason {
     /// The customer asked for it.
@@ -382,7 +394,7 @@ pub enum CancelReason {
 }
 
 /// Data of `cascade.OrderCompleted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderCompleted {
     /// What was delivered.
     pub lines: Vec<OrderLine>,
@@ -391,7 +403,7 @@ pub struct OrderCompleted {
 }
 
 /// Data of `cascade.OrderDeleted.v1`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OrderDeleted {}
 
 impl Serialize for Event {

@@ -1,7 +1,8 @@
 //! Identifiers, one type for each thing they name.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -54,6 +55,16 @@ impl FromStr for OrderId {
     }
 }
 
+impl JsonSchema for OrderId {
+    fn schema_name() -> Cow<'static, str> {
+        "OrderId".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "format": "uuid", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"})
+    }
+}
+
 impl TryFrom<String> for OrderId {
     type Error = InvalidId;
 
@@ -87,6 +98,16 @@ macro_rules! name_id {
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({"type": "string", "pattern": "^[a-z0-9-]{1,64}$"})
+            }
+        }
 
         impl $name {
             /// The name as it is stored and sent.

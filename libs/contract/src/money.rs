@@ -1,7 +1,8 @@
 //! Integer amounts of minor units, with a currency.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A currency by its ISO 4217 code, three capital letters.
@@ -61,6 +62,24 @@ impl fmt::Debug for Currency {
 pub struct Money {
     amount_minor: i64,
     currency: Currency,
+}
+
+impl JsonSchema for Money {
+    fn schema_name() -> Cow<'static, str> {
+        "Money".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An amount: a count of the currency's minor units (cents).",
+            "type": "object",
+            "required": ["amount_minor", "currency"],
+            "properties": {
+                "amount_minor": {"type": "integer", "format": "int64", "minimum": 0},
+                "currency": {"type": "string", "pattern": "^[A-Z]{3}$", "description": "ISO 4217."},
+            },
+        })
+    }
 }
 
 #[derive(Deserialize)]

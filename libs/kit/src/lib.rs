@@ -60,6 +60,9 @@ pub mod http;
 /// Errors as problem documents (RFC 9457).
 pub mod problem;
 
+/// What an HTTP API looks like from outside.
+pub mod describe;
+
 /// What the simulation observes of every service.
 pub mod trace;
 

@@ -11,11 +11,15 @@ use std::{
 };
 
 use kit::Envelope;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Reads filters, within their limits.
 mod parse;
+
+/// What filters look like.
+mod schema;
 
 #[cfg(test)]
 mod tests;
@@ -49,18 +53,20 @@ pub enum Filter {
 }
 
 /// What a subscription asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Selection {
     /// The types of events; none asks for every type.
     #[serde(default)]
+    #[schemars(with = "Option<schema::Types>")]
     pub types: Option<BTreeSet<String>>,
     /// All of these must hold.
+    #[schemars(length(max = CLAUSES_MAX))]
     #[serde(default, deserialize_with = "parse::stored")]
     pub filters: Vec<Filter>,
 }
 
 /// What an event was filtered by.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Clause {
     /// Where it stands in the subscription, as a JSON pointer: `/types`, `/filters/0/any`.
     pub field: String,

@@ -30,6 +30,9 @@ mod replays;
 /// Tokens for outsiders.
 mod tokens;
 
+/// What the routes look like from outside.
+pub(crate) mod described;
+
 use std::sync::Arc;
 
 use axum::{
@@ -43,6 +46,7 @@ use kit::{
     Problem,
     http::{Body, extract::read_bytes},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -151,8 +155,9 @@ fn no_store(answer: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], answer).into_response()
 }
 
-#[derive(Serialize)]
-struct List<T> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
+pub(crate) struct List<T> {
     items: Vec<T>,
 }
 

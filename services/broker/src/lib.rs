@@ -64,10 +64,13 @@ use std::{path::Path, sync::Arc};
 use axum::Router;
 use kit::{
     Environment, Lifecycle,
+    describe::{Api, Input},
     security::Keyring,
     store::StoreError,
     transport::{Publisher, Sink},
 };
+use schemars::SchemaGenerator;
+use serde_json::Value;
 
 use audit::AuditError;
 use engine::{EngineError, LogEngine, embedded::Embedded};
@@ -205,6 +208,31 @@ impl Broker {
     pub fn subject_events_route(&self, path: &str) -> Router {
         http::subject_events(self.shared.clone(), path)
     }
+}
+
+/// Describes the routes of [`Broker::router`].
+pub fn describe(api: &mut Api) {
+    http::described::describe(api);
+}
+
+/// Describes the route of [`Broker::subject_events_route`] at `path`, whose parameter is `subject`.
+pub fn describe_subject_events(api: &mut Api, path: &'static str, subject: &Input) {
+    http::described::subject_events(api, path, subject);
+}
+
+/// What a live stream says beside events: the type of each notice, what it means, and the schema of its data.
+pub fn describe_notices(generator: &mut SchemaGenerator) -> Vec<(String, &'static str, Value)> {
+    live::notice::describe(generator)
+}
+
+/// What a delivery has in its headers, as the schema of an object of them.
+pub fn describe_delivery_headers() -> Value {
+    sink::described::headers()
+}
+
+/// The schema of what a sink may answer instead of nothing.
+pub fn describe_delivery_answer() -> Value {
+    sink::described::answer()
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "it stands where `map_err` wants it")]

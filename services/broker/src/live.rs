@@ -16,7 +16,7 @@ mod place;
 mod reader;
 
 /// What a stream says beside events.
-mod notice;
+pub(crate) mod notice;
 
 /// One reader's stream.
 mod stream;

@@ -16,6 +16,9 @@ mod pace;
 /// What all sinks behind URLs share.
 mod ways;
 
+/// What a delivery looks like to whoever takes it.
+pub(crate) mod described;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
@@ -30,6 +33,7 @@ use kit::{
     security::webhook,
     transport::{ItemAnswer, Sink, SinkError},
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
@@ -188,16 +192,20 @@ fn common_trace(events: &[Recorded]) -> Option<&str> {
     events.iter().all(|one| one.event.traceparent.as_deref() == Some(first)).then_some(first)
 }
 
-#[derive(Deserialize)]
+/// What a 200 may say.
+#[derive(Deserialize, JsonSchema)]
 struct Body {
+    /// The events that were not taken, and why.
     #[serde(default)]
     results: Vec<Item>,
 }
 
-#[derive(Deserialize)]
+/// An event that was not taken.
+#[derive(Deserialize, JsonSchema)]
 struct Item {
     source: String,
     id: String,
+    /// 429: later. 400, 413, 422: never. Any other: tried again.
     status: u16,
     retry_after_s: Option<u32>,
     #[serde(alias = "detail")]

@@ -11,6 +11,7 @@ use kit::{
     security::{Keyring, webhook::Secret},
     transport::Sink,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -65,7 +66,7 @@ const SUBSCRIPTIONS_MAX: usize = 256;
 const INSTRUCTIONS_MAX: usize = 64;
 
 /// A subscription and how it stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Subscription {
     /// Its name: that of the service.
     pub name: String,

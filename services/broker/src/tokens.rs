@@ -7,6 +7,7 @@ use std::{
 };
 
 use kit::{Environment, Timestamp, security::Keyring};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -48,23 +49,30 @@ pub(crate) struct TokenRef {
 }
 
 /// A token as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
 pub(crate) struct Shown {
     pub(crate) name: String,
     scopes: Scopes,
+    #[schemars(extend("format" = "date-time"))]
     created_at: String,
     /// From then on it is no longer valid; none sets no end.
+    #[schemars(extend("format" = "date-time"))]
     expires_at: Option<String>,
     is_expired: bool,
+    #[schemars(extend("format" = "date-time"))]
     rotated_at: Option<String>,
     /// Until when the token that it replaced is valid.
+    #[schemars(extend("format" = "date-time"))]
     previous_until: Option<String>,
     /// The last day on which it was used, in UTC.
+    #[schemars(extend("format" = "date"))]
     last_used_day: Option<String>,
 }
 
 /// A token that was just made: the only time that it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NewToken")]
 pub(crate) struct Made {
     /// The token.
     pub(crate) token: String,

@@ -9,6 +9,9 @@ mod new_order;
 /// Orders as clients see them, and refusals as problem documents.
 mod view;
 
+/// What the routes look like from outside.
+mod described;
+
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +41,7 @@ use kit::{
 use serde::Deserialize;
 
 use crate::{Key, Orders, catalogue, domain, store};
+pub use described::{describe, order_id};
 use view::Sight;
 
 /// How many orders a page of the list has when the client does not say.
@@ -145,6 +149,7 @@ async fn list_orders(
 
 /// What makes an order readable for others than its owner.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ShareQuery {
     share: Option<String>,
 }

@@ -24,7 +24,7 @@ use kit::{
 };
 
 pub use domain::{Key, State};
-pub use http::router;
+pub use http::{describe, order_id, router};
 
 /// The order service's core, as the kit runs it.
 #[derive(Debug, Clone, Copy, Default)]

@@ -1,5 +1,8 @@
 //! The routes: pages, the client app's files, the catalogue of scenarios and their runs.
 
+/// What the routes look like from outside.
+mod described;
+
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +24,10 @@ use kit::{
         identity::{GateOf, session_cookie},
     },
 };
+use schemars::JsonSchema;
 use serde::Serialize;
+
+pub use described::{Contracts, describe};
 
 use crate::{
     Storefront, pages,
@@ -145,7 +151,7 @@ async fn show_lost(
     Ok(response)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Catalogue {
     items: &'static [Scenario],
 }

@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 use ::http::Uri;
 use kit::{Environment, http::client::Client};
 
-pub use http::router;
+pub use http::{Contracts, describe, router};
 
 /// What the storefront's routes need. Clones share their connections.
 #[derive(Debug, Clone)]

@@ -1,10 +1,11 @@
 //! The catalogue of scenarios: what each one teaches, what to look for, how it may end. The simulated parts look their script up by
 //! the number, which travels as the `scenario` extension of the order's events.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// One scenario, as the pages and `GET /api/scenarios` show it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Scenario {
     /// Its number: in URLs and in the events. Published; never renumber.
     pub number: u32,
@@ -19,7 +20,8 @@ pub struct Scenario {
 }
 
 /// How a scenario's order may end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ScenarioEnd")]
 #[serde(rename_all = "snake_case")]
 pub enum End {
     /// Delivered and paid.

@@ -7,9 +7,13 @@ use std::sync::{
 
 use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
 use http::StatusCode;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
-use crate::{Lifecycle, Problem};
+use crate::{
+    Lifecycle, Problem,
+    describe::{Api, Operation},
+};
 
 /// Something that a service waits for before it wants requests. Clones are the same.
 #[derive(Debug, Clone)]
@@ -35,10 +39,27 @@ pub fn routes(lifecycle: Lifecycle) -> Router {
     routes_awaiting(None, lifecycle)
 }
 
+/// How a process is, in a word.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Process")]
+struct Standing {
+    status: &'static str,
+}
+
+/// Describes the two routes.
+pub fn describe(api: &mut Api) {
+    for (path, id, summary) in
+        [("/health", "readHealth", "Whether the process answers"), ("/ready", "readReadiness", "Whether it wants requests")]
+    {
+        let operation = Operation::new(("get", path), id, summary).tag("process").by_everybody();
+        api.add(operation.answers::<Standing>(200, "It does."));
+    }
+}
+
 /// The same for a service that is not ready before `awaited` is there.
 pub fn routes_awaiting(awaited: Option<Awaited>, lifecycle: Lifecycle) -> Router {
     Router::new()
-        .route("/health", get(async || Json(json!({"status": "ok"}))))
+        .route("/health", get(async || Json(Standing { status: "ok" })))
         .route("/ready", get(ready))
         .with_state(Arc::new((awaited, lifecycle)))
 }
@@ -52,6 +73,6 @@ async fn ready(State(state): State<Arc<(Option<Awaited>, Lifecycle)>>) -> Result
         Some(awaited) if !awaited.is_there.load(Ordering::Acquire) => {
             Err(Problem::unavailable(format!("the service waits for {}", awaited.what)))
         }
-        _ => Ok((StatusCode::OK, Json(json!({"status": "ready"})))),
+        _ => Ok((StatusCode::OK, Json(Standing { status: "ready" }))),
     }
 }

@@ -1,6 +1,7 @@
 //! The log is to lose its oldest events: a subscription that must not lose any holds it, another one counts what it loses.
 
 use kit::{Position, Recorded};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Dispatcher, PAGE_EVENTS, Run};
@@ -10,7 +11,7 @@ use crate::{engine::EngineError, lanes::Lane, wire};
 const SLICE_POSITIONS: i64 = 4_096;
 
 /// Events that were lost before they were taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Reset {
     /// Everything up to here was taken, or given up.
     pub after: Position,
@@ -20,6 +21,7 @@ pub struct Reset {
     pub expired: i64,
     /// When.
     #[serde(with = "wire::time")]
+    #[schemars(with = "kit::Timestamp")]
     pub at: kit::Timestamp,
 }
 

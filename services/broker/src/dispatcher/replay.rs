@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kit::{Position, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, Dispatcher, Run, Status};
@@ -37,7 +38,8 @@ pub(crate) struct Ended {
 }
 
 /// How a replay ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReplayEnd")]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum End {
     /// Everything was taken or given up.

@@ -1,6 +1,7 @@
 //! How a subscription stands.
 
 use kit::{Position, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Attempts, Reset};
@@ -12,7 +13,8 @@ use crate::{
 };
 
 /// How a subscription stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "SubscriptionStatus")]
 pub struct Status {
     /// Whether it delivers.
     pub state: State,
@@ -49,6 +51,7 @@ pub struct Status {
     pub last_error: Option<LastError>,
     /// When the next retry or probe is due.
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     pub next_attempt: Option<Timestamp>,
     /// How often events were sent since the broker started.
     #[serde(skip)]
@@ -56,7 +59,7 @@ pub struct Status {
 }
 
 /// The oldest event that waits to be taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Oldest {
     /// Its position.
     pub position: Position,
@@ -64,11 +67,12 @@ pub struct Oldest {
     pub lane: String,
     /// When it was published.
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     pub published_at: Timestamp,
 }
 
 /// What became of the events that a subscription asked for, since its start, as far as they were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Account {
     /// All of them: the sum of the others.
     pub matched: i64,
@@ -85,7 +89,8 @@ pub struct Account {
 }
 
 /// Whether a subscription delivers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "SubscriptionState")]
 #[serde(rename_all = "snake_case")]
 pub enum State {
     /// It delivers.
@@ -99,7 +104,7 @@ pub enum State {
 }
 
 /// What went wrong last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastError {
     /// The HTTP status; none where no answer came.
     pub status: Option<u16>,
@@ -107,6 +112,7 @@ pub struct LastError {
     pub reason: Words,
     /// When.
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     pub at: Timestamp,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{CLAUSES_MAX, DEPTH_MAX, Filter};
 
 /// The longest name of an attribute, in bytes.
-const NAME_BYTES_MAX: usize = 64;
+pub(super) const NAME_BYTES_MAX: usize = 64;
 
 /// Why something is no filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ use kit::{
     Envelope, Position, Problem, Recorded,
     http::{Body, Params},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,8 +21,8 @@ use crate::{
     },
 };
 
-#[derive(Serialize)]
-struct Deliveries {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Deliveries {
     event: Recorded,
     items: Vec<Arrival>,
 }
@@ -38,8 +39,8 @@ pub(super) async fn read_deliveries(
 }
 
 /// Whether an event is asked for.
-#[derive(Serialize)]
-struct Explained {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Explained {
     matches: bool,
     /// What does not hold for it.
     clause: Option<Clause>,

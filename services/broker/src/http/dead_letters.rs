@@ -7,6 +7,7 @@ use kit::{
     EventId, Position, Problem, Recorded, Timestamp,
     http::{Body, Params, Query},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -42,32 +43,38 @@ enum Listed {
     All,
 }
 
-#[derive(Serialize)]
-struct Page {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetterPage")]
+pub(super) struct Page {
     items: Vec<Item>,
     /// What to give as `after` for more; none at the end.
     next: Option<Position>,
 }
 
 /// A dead letter.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetterSummary")]
 struct Summary {
     position: Position,
     lane: String,
     state: &'static str,
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     discarded_at: Option<Timestamp>,
     status: Option<u16>,
     reason: String,
     attempts: u32,
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     first_attempt_at: Option<Timestamp>,
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     given_up_at: Timestamp,
 }
 
 /// A dead letter in a list.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "ListedDeadLetter")]
 struct Item {
     #[serde(flatten)]
     summary: Summary,
@@ -76,7 +83,8 @@ struct Item {
 }
 
 /// An event, by what it is called.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventName")]
 struct Named {
     source: String,
     id: EventId,
@@ -86,8 +94,9 @@ struct Named {
 }
 
 /// A dead letter with all that is known of it.
-#[derive(Serialize)]
-struct Full {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "DeadLetter")]
+pub(super) struct Full {
     #[serde(flatten)]
     summary: Summary,
     /// The event; none if the log has lost it.
@@ -173,8 +182,8 @@ pub(super) async fn discard_some(
 }
 
 /// What was decided, or would be.
-#[derive(Serialize)]
-struct Decided {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Decided {
     /// The dead letters that it was decided on.
     positions: Vec<Position>,
     /// What to give as `after` for more; none at the end.

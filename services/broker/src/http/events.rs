@@ -8,6 +8,7 @@ use kit::{
     envelope::ATTRIBUTE_BYTES_MAX,
     http::{Gate, Params, Query, identity::GateOf},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -20,8 +21,8 @@ use crate::{
 };
 
 /// How many events a page holds, and at most.
-const PAGE: usize = 100;
-const PAGE_MAX: usize = 1_000;
+pub(super) const PAGE: usize = 100;
+pub(super) const PAGE_MAX: usize = 1_000;
 /// About how many bytes of events a page holds at most.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How many events of other types are looked through for one page.
@@ -47,8 +48,9 @@ pub(super) struct ShareQuery {
     share: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Page {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "EventPage")]
+pub(super) struct Page {
     items: Vec<Recorded>,
     /// What to give as `after` for more; none at the end of the log.
     next: Option<Position>,

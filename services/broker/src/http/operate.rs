@@ -7,6 +7,7 @@ use kit::{
     Position, Problem,
     http::{Body, Params},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -31,8 +32,8 @@ async fn set_paused(shared: &Shared, caller: &Caller, name: &str, is_paused: boo
 }
 
 /// What a seek does, or would do.
-#[derive(Serialize)]
-struct Sought {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Sought {
     /// The subscription starts after this position.
     after: Position,
     /// How many lanes that were set aside are dissolved.

@@ -13,6 +13,7 @@ use kit::{
     envelope::{BATCH_JSON, EVENT_BYTES_MAX, EVENT_JSON},
     http::extract::read_bytes,
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -38,7 +39,7 @@ use event::Place;
 /// The largest body of a publish request, in bytes.
 pub(super) const PUBLISH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most events in one publish request.
-const PUBLISH_EVENTS_MAX: usize = 1_000;
+pub(super) const PUBLISH_EVENTS_MAX: usize = 1_000;
 /// How deep the JSON of an event may nest: every subscriber must be able to read it.
 const DEPTH_MAX: usize = 64;
 /// How much of publish requests may be in memory at once, in KiB.
@@ -64,20 +65,20 @@ impl Bodies {
     }
 }
 
-#[derive(Serialize)]
-struct Published {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Published {
     results: Vec<Landed>,
 }
 
-#[derive(Serialize)]
-struct Landed {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Landed {
     position: Position,
     duplicate: bool,
 }
 
 /// What a publisher may send.
-#[derive(Serialize)]
-struct Limits {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Limits {
     media_types: [&'static str; 2],
     event_bytes_max: usize,
     batch_events_max: usize,

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use kit::{Position, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Lane};
@@ -94,8 +95,9 @@ pub struct Attempt {
 }
 
 /// A text that many share: ten thousand lanes that fail for the same reason keep it once.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
+#[schemars(inline)]
 pub struct Words(Arc<str>);
 
 impl Words {

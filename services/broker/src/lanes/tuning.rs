@@ -1,5 +1,6 @@
 //! The limits of a subscription.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The limits of a subscription.
@@ -38,7 +39,7 @@ pub struct Tuning {
 }
 
 /// What happens to a lane whose event is given up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnExhausted {
     /// It waits behind the dead letter, so that its events stay in sequence.

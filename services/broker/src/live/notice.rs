@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use kit::{Environment, Position, Timestamp};
+use schemars::{JsonSchema, SchemaGenerator};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 use super::{
     start::{Gone, Reset, Start},
@@ -12,7 +14,7 @@ use super::{
 };
 
 /// What a stream says beside events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Notice {
     /// The first message.
@@ -28,6 +30,7 @@ pub(super) enum Notice {
         heartbeat_ms: u64,
         /// When it ends, so that its reader comes back and is looked at again.
         #[serde(serialize_with = "as_time")]
+        #[schemars(with = "Timestamp")]
         ends_at: Timestamp,
         /// Whether a reset comes next: until then the reader's own cursor is the better one.
         #[serde(skip)]
@@ -57,7 +60,7 @@ pub(super) enum Notice {
 }
 
 /// Which events a stream shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Shows {
     /// Everybody's.
@@ -71,7 +74,7 @@ pub(super) enum Shows {
 }
 
 /// Why a stream ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Ending {
     /// The broker stops.
@@ -159,7 +162,7 @@ impl Notice {
             specversion: "1.0",
             id: environment.ids.event_id(now).to_string(),
             source: "/broker",
-            r#type: format!("cascade.live.{}.v1", self.name()),
+            r#type: wire_type(self.name()),
             time: now.to_rfc3339(),
             datacontenttype: "application/json",
             data: self,
@@ -169,6 +172,23 @@ impl Notice {
     }
 }
 
+/// The type of each notice, what it means, and the schema of its data.
+pub(crate) fn describe(generator: &mut SchemaGenerator) -> Vec<(String, &'static str, Value)> {
+    let names = [
+        ("welcome", "First: the stream shows what comes after `after`."),
+        ("heartbeat", "The stream is alive: all that is yours up to `after` was shown."),
+        ("reset", "The stream cannot go on from `asked`, and goes on after `after`: forget what you have."),
+        ("end", "Last: come back with `after`."),
+    ];
+    let schema = Notice::json_schema(generator).to_value();
+    let variants = schema.get("anyOf").and_then(Value::as_array).cloned().unwrap_or_default();
+    names.into_iter().zip(variants).map(|((name, says), data)| (wire_type(name), says, data)).collect()
+}
+
+fn wire_type(name: &str) -> String {
+    format!("cascade.live.{name}.v1")
+}
+
 fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&time.to_rfc3339())
 }
@@ -176,7 +196,7 @@ fn as_time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::E
 #[cfg(test)]
 mod tests {
     use kit::Envelope;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::tests::environment;
@@ -206,6 +226,14 @@ mod tests {
         assert_eq!(data[1], json!({"after": "7"}));
         assert_eq!(data[2], json!({"reason": "trimmed", "asked": "3", "after": "7"}));
         assert_eq!(data[3], json!({"reason": "too_slow", "after": "7"}));
+        // Each is described under its own name, with the fields that it has.
+        let described = describe(&mut schemars::SchemaGenerator::default());
+        assert_eq!(described.len(), data.len());
+        for ((wire_type, _, schema), (name, data)) in described.iter().zip(["welcome", "heartbeat", "reset", "end"].iter().zip(&data)) {
+            assert_eq!(*wire_type, format!("cascade.live.{name}.v1"));
+            let fields = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<std::collections::BTreeSet<_>>();
+            assert_eq!(fields(&schema["properties"]), fields(data), "{name}");
+        }
     }
 
     #[test]

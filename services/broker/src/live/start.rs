@@ -25,7 +25,7 @@ pub(super) struct Reset {
 }
 
 /// Why a cursor is of no use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Gone {
     /// What came after it is no longer kept.

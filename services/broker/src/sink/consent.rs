@@ -8,6 +8,7 @@ use kit::{
     Timestamp,
     http::client::{Client, Limits},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire;
@@ -22,7 +23,7 @@ const ALLOWED_RATE: HeaderName = HeaderName::from_static("webhook-allowed-rate")
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(5), answer_bytes_max: 64 * 1024 };
 
 /// A sink agreed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Consent {
     /// To events from whom.
     pub origin: String,
@@ -30,6 +31,7 @@ pub struct Consent {
     pub rate_per_minute: Option<u32>,
     /// When.
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     pub at: Timestamp,
 }
 

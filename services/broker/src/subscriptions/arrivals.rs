@@ -1,6 +1,7 @@
 //! Why an event did or did not arrive: where it stands with every subscription.
 
 use kit::{Position, Recorded, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{OperateError, Subscriptions, stored::Stored};
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Where an event stands with one subscription.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Arrival {
     pub(crate) subscription: String,
     /// Whether the subscription delivers at all.
@@ -24,7 +25,8 @@ pub(crate) struct Arrival {
 }
 
 /// Where an event stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ArrivalState")]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub(crate) enum Stage {
     /// It was taken.
@@ -41,6 +43,7 @@ pub(crate) enum Stage {
     Retrying {
         attempts: u32,
         #[serde(with = "wire::time")]
+        #[schemars(with = "Timestamp")]
         next_attempt: Timestamp,
         last_attempt: Option<Tried>,
     },
@@ -54,11 +57,13 @@ pub(crate) enum Stage {
         status: Option<u16>,
         reason: String,
         #[serde(with = "wire::time")]
+        #[schemars(with = "Timestamp")]
         given_up_at: Timestamp,
     },
     /// It was given up for good.
     Discarded {
         #[serde(with = "wire::time")]
+        #[schemars(with = "Timestamp")]
         at: Timestamp,
     },
     /// The log lost it before it was taken.
@@ -66,9 +71,10 @@ pub(crate) enum Stage {
 }
 
 /// One attempt.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Tried {
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     pub(crate) at: Timestamp,
     pub(crate) status: Option<u16>,
     pub(crate) reason: Words,

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// How many dead letters are looked at for one decision.
-const LOOK_MAX: usize = 1_000;
+pub(crate) const LOOK_MAX: usize = 1_000;
 /// How many dead letters are decided on in one write.
 const DECIDE_MAX: usize = 128;
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use kit::{Position, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
@@ -30,8 +31,8 @@ const RUNNING_MAX: usize = 4;
 /// How many replays of a subscription are remembered.
 const REPLAYS_MAX: usize = 32;
 /// How many events are sent in a second, and at most.
-const RATE_PER_S: u32 = 100;
-const RATE_PER_S_MAX: u32 = 10_000;
+pub(crate) const RATE_PER_S: u32 = 100;
+pub(crate) const RATE_PER_S_MAX: u32 = 10_000;
 
 /// What is to be sent again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +70,8 @@ pub(super) struct Running {
 }
 
 /// A replay and how it stands.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+#[schemars(rename = "Replay")]
 pub(crate) struct Shown {
     pub(crate) id: String,
     state: Stage,
@@ -79,8 +81,10 @@ pub(crate) struct Shown {
     also: Selection,
     rate_per_s: u32,
     #[serde(with = "wire::time")]
+    #[schemars(with = "Timestamp")]
     created_at: Timestamp,
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     ended_at: Option<Timestamp>,
     /// How far the log was read.
     read_up_to: Position,
@@ -90,7 +94,8 @@ pub(crate) struct Shown {
 }
 
 /// Whether a replay goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ReplayState")]
 #[serde(untagged)]
 enum Stage {
     Running(State),

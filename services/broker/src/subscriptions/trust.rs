@@ -10,6 +10,7 @@ use kit::{
     ids::Ids,
     security::{Keyring, webhook::Secret},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{sink::consent::Consent, tokens::TokenRef, wire};
@@ -53,15 +54,17 @@ pub(crate) enum Signs {
 }
 
 /// How a subscription's deliveries are secured.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Security {
     /// The token of the outsider who registered the sink; none for services of the shop and operators.
     pub token: Option<String>,
     /// Since when the secret that signs is valid; none where it follows from the subscription's name alone.
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     pub secret_since: Option<Timestamp>,
     /// Until when deliveries are signed with the secret before that too.
     #[serde(with = "wire::optional_time")]
+    #[schemars(with = "Option<Timestamp>")]
     pub previous_secret_until: Option<Timestamp>,
     /// Whether the sink agreed to be sent events; none where it was not asked.
     pub consent: Option<Consent>,

@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, fmt, ops::RangeInclusive};
 
 use http::Uri;
 use kit::{Position, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -18,8 +19,8 @@ const NAME_BYTES_MAX: usize = 64;
 /// The longest URL of a sink, in bytes.
 const URL_BYTES_MAX: usize = 2_048;
 /// The most types that one subscription names, and the longest of them in bytes.
-const TYPES_MAX: usize = 256;
-const TYPE_BYTES_MAX: usize = 256;
+pub(crate) const TYPES_MAX: usize = 256;
+pub(crate) const TYPE_BYTES_MAX: usize = 256;
 /// The most events in one delivery.
 const BATCH_EVENTS_MAX: usize = 1_000;
 /// The longest that events wait for others, in milliseconds.
@@ -34,9 +35,10 @@ const BACKOFF_MS_MIN: u64 = 10;
 const BACKOFF_MS_MAX: u64 = 3_600_000;
 
 /// What a subscriber asks for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Wanted {
     /// Where the events go; none for a service of this process, which attaches itself.
+    #[schemars(length(max = URL_BYTES_MAX), extend("format" = "uri"))]
     pub sink: Option<String>,
     /// Which events are wanted.
     #[serde(flatten)]
@@ -48,6 +50,7 @@ pub struct Wanted {
     #[serde(default)]
     pub start: Start,
     /// Only rises: an older configuration changes nothing.
+    #[schemars(range(min = 1))]
     pub revision: i64,
     /// Whether the log must keep every event until this subscription has it. None chooses: services of the shop do, others do not.
     #[serde(default)]
@@ -64,17 +67,19 @@ pub struct Wanted {
 }
 
 /// How events are put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batch {
     /// The most events in one delivery: 1 to 1,000.
+    #[schemars(range(min = 1, max = BATCH_EVENTS_MAX))]
     pub events_max: usize,
     /// How long events wait for others to go with them, in milliseconds: 0 to 10,000.
+    #[schemars(range(max = BATCH_WAIT_MS_MAX))]
     pub wait_ms: u64,
 }
 
 /// Where a subscription starts: the first event that it may get.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Start {
     /// The first event that the log still has.
@@ -85,21 +90,29 @@ pub enum Start {
     /// The event at this position, or the first one after it.
     Position(Position),
     /// The first event that was published at this time or later.
-    Time(#[serde(with = "wire::time")] Timestamp),
+    Time(
+        #[serde(with = "wire::time")]
+        #[schemars(with = "Timestamp")]
+        Timestamp,
+    ),
 }
 
 /// How often and when a delivery that fails is tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// After how many failures an event is given up, if others are taken meanwhile: 1 to 1,000.
+    #[schemars(range(min = 1, max = ATTEMPTS_MAX))]
     pub attempts_max: u32,
     /// How long after its first failure an event is given up, if others are taken meanwhile: 1 second to 30 days, in milliseconds; none
     /// sets no limit.
+    #[schemars(range(min = AGE_MS_MIN, max = AGE_MS_MAX))]
     pub age_ms_max: Option<u64>,
     /// The first retry comes within this time, each further one within twice the time before.
+    #[schemars(range(min = BACKOFF_MS_MIN, max = BACKOFF_MS_MAX))]
     pub backoff_ms: u64,
     /// The longest time to a retry, unless the sink asks for a longer one.
+    #[schemars(range(min = BACKOFF_MS_MIN, max = BACKOFF_MS_MAX))]
     pub backoff_ms_max: u64,
 }
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use kit::Envelope;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -18,7 +19,7 @@ const PATTERN_BYTES_MAX: usize = 256;
 const SOURCE_BYTES_MAX: usize = 256;
 
 /// What the bearer of a token may do. What is not there they may not.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Scopes {
     /// Publish events.
@@ -39,17 +40,20 @@ pub(crate) struct Scopes {
 }
 
 /// As whom, and what.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "PublishScope")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Publish {
     /// The `source` of every event.
+    #[schemars(length(min = 1, max = SOURCE_BYTES_MAX))]
     pub(crate) source: String,
     /// Their types.
     pub(crate) types: Patterns,
 }
 
 /// Under which names, and what. Events come whole, whosever they are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "SubscribeScope")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Subscribe {
     /// The names of subscriptions.
@@ -59,7 +63,8 @@ pub(crate) struct Subscribe {
 }
 
 /// What.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "ReadScope")]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Read {
     /// The types of events.
@@ -70,9 +75,14 @@ pub(crate) struct Read {
 }
 
 /// Texts, each exact or, with a `*` at its end, all that begin so.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub(crate) struct Patterns(BTreeSet<String>);
+pub(crate) struct Patterns(#[schemars(schema_with = "patterns")] BTreeSet<String>);
+
+fn patterns(_: &mut SchemaGenerator) -> Schema {
+    let pattern = json_schema!({"type": "string", "minLength": 1, "maxLength": PATTERN_BYTES_MAX, "pattern": r"^[^*]*\*?$"});
+    json_schema!({"type": "array", "minItems": 1, "maxItems": PATTERNS_MAX, "items": pattern})
+}
 
 /// A kind of scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

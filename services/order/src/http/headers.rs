@@ -19,9 +19,9 @@ const SCENARIO: HeaderName = HeaderName::from_static("cascade-scenario");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The longest idempotency key, in bytes.
-const KEY_BYTES_MAX: usize = 255;
+pub(super) const KEY_BYTES_MAX: usize = 255;
 /// The longest name of a script, in bytes.
-const SCENARIO_BYTES_MAX: usize = 64;
+pub(super) const SCENARIO_BYTES_MAX: usize = 64;
 
 /// What makes a request that comes again find its first run; none where the client gave no key.
 ///
