@@ -243,6 +243,8 @@ async fn a_list_is_paged_newest_first_and_has_the_callers_orders_only() {
     for bad in ["limit=0", "limit=101", "limit=-1", "limit=many", "after=1", "status=lost", "page=2"] {
         assert_eq!(shop.get(&format!("/api/orders?{bad}"), &session).await.problem(), (400, "invalid_query"), "{bad}");
     }
+    let misspelt = shop.get(&format!("/api/orders/{}?shared=1", newest_first[0]), &session).await;
+    assert_eq!(misspelt.problem(), (400, "invalid_query"));
 }
 
 #[tokio::test(start_paused = true)]
