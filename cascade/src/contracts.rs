@@ -3,7 +3,7 @@
 /// What is said in events.
 mod asyncapi;
 
-use kit::{describe::Api, http::health};
+use kit::{describe::Api, http::health, metrics};
 use serde_json::{Value, json};
 use storefront::Contracts;
 
@@ -36,6 +36,7 @@ fn openapi() -> Value {
     broker::describe_subject_events(&mut api, routes::ORDER_EVENTS, &order::order_id());
     storefront::describe(&mut api);
     health::describe(&mut api);
+    metrics::describe(&mut api);
     api.document(&info("Cascade", "An event-driven shop over HTTP. What is said in events stands in `/asyncapi.json`."), TAGS)
 }
 

@@ -22,7 +22,7 @@ use prometheus::{CounterVec, GaugeVec, HistogramVec, IntCounterVec, Opts, Regist
 
 use crate::{BoxFuture, Environment};
 
-pub use door::{ScrapeToken, TokenError, route};
+pub use door::{ScrapeToken, TokenError, describe, route};
 
 /// Numbers that belong together.
 #[derive(Debug, Clone, Copy)]

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use kit::{Position, Recorded};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -38,7 +39,7 @@ pub struct Checkpoint {
 }
 
 /// One thing that is counted twice: by the books, and by the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema, thiserror::Error)]
 #[error("{what}: {books} by the books, {log} by the log")]
 pub struct Check {
     /// What is counted; sent. `matched`: events that were asked for. `pending`: those that wait, covered by rows. `dead_lettered`,

@@ -9,11 +9,13 @@ use axum::{
     routing::get,
 };
 use http::{HeaderMap, header};
+use serde_json::json;
 use subtle::ConstantTimeEq;
 
 use super::Metrics;
 use crate::{
     Problem,
+    describe::{Api, Operation, Who},
     http::{Caller, identity::bearer},
 };
 
@@ -79,6 +81,19 @@ struct Door {
 /// The route `/metrics`: for operators, and for whoever has `token`.
 pub fn route(metrics: Arc<Metrics>, token: Option<ScrapeToken>) -> Router {
     Router::new().route("/metrics", get(show)).with_state(Arc::new(Door { metrics, token }))
+}
+
+/// Describes the route.
+pub fn describe(api: &mut Api) {
+    let operation = Operation::new(("get", "/metrics"), "readMetrics", "What is counted and measured of the process");
+    api.add(
+        operation
+            .says("For operators, and for whoever has the token that the setting `metrics_token_file` names.")
+            .tag("process")
+            .by(&[Who::Operator])
+            .answers_with(200, "The numbers, in Prometheus' text format.", vec![("text/plain", json!({"type": "string"}))])
+            .problems(403, &["forbidden"]),
+    );
 }
 
 async fn show(State(door): State<Arc<Door>>, headers: HeaderMap, caller: Result<Caller, Problem>) -> Result<Response, Problem> {

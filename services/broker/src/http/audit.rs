@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, response::Response};
 use kit::{Position, Problem, http::Params};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{caller::Caller, engine_problem, may_operate, no_store, subscriptions};
@@ -14,8 +15,8 @@ use crate::{
 };
 
 /// What an audit answers.
-#[derive(Serialize)]
-struct Audited<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Audited<'a> {
     subscription: &'a str,
     /// Whether the log bears the books out.
     agrees: bool,
@@ -28,7 +29,7 @@ struct Audited<'a> {
 }
 
 /// Like the `counts` of a subscription's status, which go on where these end.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Books {
     matched: i64,
     delivered: i64,

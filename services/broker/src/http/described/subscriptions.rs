@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{OPERATED, filters, grace, name, object, or_null, place, types};
 use crate::{
-    http::{List, arrivals::Explained, operate::Sought},
+    http::{List, arrivals::Explained, audit::Audited, operate::Sought},
     subscriptions::Subscription,
 };
 
@@ -121,6 +121,16 @@ fn operating(api: &mut Api) {
             .answers::<Explained>(200, "Whether it is, or which clause does not hold.")
             .problems(410, &["trimmed"])
             .problems(422, &["invalid_question"])
+            .problems(500, &["log_damaged"]),
+    );
+    let operation = one(("get", "/api/subscriptions/{name}/audit"), "auditSubscription", "Counts again what became of the events");
+    api.add(
+        operation
+            .says("Reads the log once more, and compares it with the books. One audit runs at a time.")
+            .tag("operating")
+            .by(OPERATED)
+            .answers::<Audited<'static>>(200, "Both counts, and whether they agree.")
+            .problems(429, &["busy"])
             .problems(500, &["log_damaged"]),
     );
 }
