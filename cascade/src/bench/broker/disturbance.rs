@@ -10,7 +10,7 @@ use super::{
     event::Orders,
     report::{CatchUp, Delay, Disturbance},
     sink::{Manner, ONE_FAILS_OF},
-    speed::{BATCHES, warm_up_to},
+    speed::{BATCHES, WARM_UP_ON_TIME, warm_up_to},
     subject::{Subject, Subscriber},
 };
 
@@ -116,6 +116,12 @@ impl Side {
 
 /// The delays at both, in milliseconds, ascending.
 async fn in_turn(quiet: &Side, disturbed: &Side, orders: Orders, flags: &BrokerFlags) -> anyhow::Result<(Vec<f64>, Vec<f64>)> {
+    // What was sent before must not be on its way to the disk any more: that would be measured, at both.
+    tokio::task::spawn_blocking(rustix::fs::sync).await?;
+    for side in [quiet, disturbed] {
+        side.send(orders, flags.rate, WARM_UP_ON_TIME).await?;
+        side.measured.forget().await?;
+    }
     for _ in 0..ROUNDS {
         for side in [quiet, disturbed] {
             side.send(orders, flags.rate, flags.time() / ROUNDS).await?;

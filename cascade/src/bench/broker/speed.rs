@@ -47,13 +47,20 @@ pub(super) async fn delivered(flags: &BrokerFlags) -> anyhow::Result<Speed> {
     Ok(speed)
 }
 
+/// How long events are sent at that rate before it counts.
+pub(super) const WARM_UP_ON_TIME: Duration = Duration::from_secs(2);
+
 /// The delay of each event at a steady rate.
 pub(super) async fn delay(flags: &BrokerFlags) -> anyhow::Result<Delay> {
     let mut subject = Subject::start("delay")?;
     let subscriber = subject.subscribe("bench", &[LIVE], Manner::Take).await?;
     warm_up_to(&subject, &[&subscriber], flags).await?;
-    let numbers = subject.publisher.send_on_time(LIVE, Orders::Passing, flags.rate, flags.time()).await?;
-    subscriber.has_taken(numbers.end - numbers.start).await?;
+    for time in [WARM_UP_ON_TIME, flags.time()] {
+        // What was sent to warm up is forgotten, and so is what it left to be written.
+        subscriber.forget().await?;
+        let numbers = subject.publisher.send_on_time(LIVE, Orders::Passing, flags.rate, time).await?;
+        subscriber.has_taken(numbers.end - numbers.start).await?;
+    }
     Ok(Delay::of(&subscriber.delays_ms().await?))
 }
 
