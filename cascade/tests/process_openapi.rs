@@ -85,6 +85,22 @@ async fn the_shop_does_for_an_operator_what_its_document_says_whatever_is_sent()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shop_takes_from_a_publisher_what_its_document_says_whatever_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = lively(folder.path()).await;
+    let operator = format!("Bearer {}", Keyring::load(&folder.path().join("secret")).unwrap().service_token(OPERATOR));
+    let scopes = serde_json::json!({"publish": {"source": "/partner", "types": ["*"]}, "read": {"types": ["*"], "owners": true}});
+    let wanted = serde_json::json!({"name": "partner", "scopes": scopes}).to_string();
+    let headers = [("authorization", operator.as_str()), ("content-type", "application/json")];
+    let made = Customer::stranger(&shop).send(Method::POST, "/api/tokens", &headers, &wanted).await.unwrap();
+    assert_eq!(made.status, StatusCode::CREATED, "{made:?}");
+    let authorization = format!("Authorization: Bearer {}", made.json["token"].as_str().unwrap());
+    let only_events = ["--include-path", "/api/events", "--phases", "examples,fuzzing", "-n", "60"];
+    schemathesis(&shop, folder.path(), &[&authorization], &only_events);
+    still_works(&shop).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_shop_does_for_a_guest_what_its_document_says_whatever_is_sent() {
     let folder = tempfile::tempdir().unwrap();
     let shop = lively(folder.path()).await;

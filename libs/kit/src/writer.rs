@@ -278,6 +278,10 @@ impl<M: Machine> Writer<M> {
         if batch.erases {
             self.truncate_at = Some(Instant::now());
         }
+        // Everybody is answered; the next transaction waits while the write-ahead file is too long.
+        if let Some(copied) = self.parts.checkpoints.look(&self.parts.store.connection)? {
+            copied.await;
+        }
         Ok(())
     }
 
