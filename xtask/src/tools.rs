@@ -20,6 +20,8 @@ pub(crate) struct Tool {
 enum Origin {
     /// A package of Debian's.
     Debian(&'static str),
+    /// A package of Debian's that is only unpacked, in a folder of the project that git ignores: to install it would start a server.
+    Unpacked(&'static str),
     /// A component of the Rust toolchain.
     Rustup(&'static str),
     /// A package of npm's, in this version, in a folder of the project that git ignores.
@@ -34,6 +36,8 @@ enum Origin {
 
 /// Where packages of npm's and PyPI's are kept, below the workspace's root.
 const TESTBED: &str = ".testbed";
+/// Where packages of Debian's are unpacked, below the workspace's root.
+const UNPACKED: &str = ".testbed/unpacked";
 /// Where PyPI's programs are, below the workspace's root.
 pub(crate) const PYTHON_PROGRAMS: &str = ".testbed/python/bin";
 
@@ -48,7 +52,7 @@ pub(crate) const ALL: &[Tool] = &[
     Tool { program: "chromium", origin: Origin::Debian("chromium") },
     Tool { program: "chromedriver", origin: Origin::Debian("chromium-driver") },
     Tool { program: "strace", origin: Origin::Debian("strace") },
-    Tool { program: "promtool", origin: Origin::Debian("prometheus") },
+    Tool { program: "promtool", origin: Origin::Unpacked("prometheus") },
     Tool { program: "npm", origin: Origin::Debian("npm") },
     Tool { program: "axe-core", origin: Origin::Npm("4.14.1") },
     ENGINE,
@@ -114,7 +118,7 @@ pub(crate) fn provide(task: &str, tools: &[Tool], may_install: bool) -> anyhow::
 
 fn describe(missing: &[Tool]) -> String {
     let each = missing.iter().map(|tool| match tool.origin {
-        Origin::Debian(package) => format!("{} (Debian package {package})", tool.program),
+        Origin::Debian(package) | Origin::Unpacked(package) => format!("{} (Debian package {package})", tool.program),
         Origin::Rustup(component) => format!("{} (rustup component {component})", tool.program),
         Origin::Npm(version) => format!("{} (npm package, version {version})", tool.program),
         Origin::Library(version) => format!("{} (PyPI package, version {version})", tool.program),
@@ -135,6 +139,7 @@ fn is_there(tool: &Tool) -> bool {
             let path = env::var_os("PATH").unwrap_or_default();
             env::split_paths(&path).any(|folder| folder.join(tool.program).is_file())
         }
+        Origin::Unpacked(package) => crate::root().join(UNPACKED).join(package).join("usr/bin").join(tool.program).is_file(),
         // Rustup puts a proxy in the PATH for components that are not there, so only running it tells.
         Origin::Rustup(_) => {
             let mut version = Command::new(tool.program);
@@ -159,10 +164,12 @@ fn describing_folder(package: &str, version: &str) -> String {
 }
 
 fn install(missing: &[Tool]) -> anyhow::Result<()> {
-    let (mut packages, mut components, mut modules, mut wheels) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut packages, mut unpacked, mut components) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut modules, mut wheels) = (Vec::new(), Vec::new());
     for tool in missing {
         match tool.origin {
             Origin::Debian(package) => packages.push(package),
+            Origin::Unpacked(package) => unpacked.push(package),
             Origin::Rustup(component) => components.push(component),
             Origin::Npm(version) => modules.push(format!("{}@{version}", tool.program)),
             Origin::Python(package, version) => wheels.push(format!("{package}=={version}")),
@@ -175,6 +182,9 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
     }
     if !packages.is_empty() {
         install_packages(missing, &packages)?;
+    }
+    for package in unpacked {
+        unpack_package(missing, package)?;
     }
     // After the packages: npm and pip may be among them.
     if !modules.is_empty() {
@@ -191,15 +201,36 @@ fn install(missing: &[Tool]) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn unpack_package(missing: &[Tool], package: &str) -> anyhow::Result<()> {
+    if !is_root() {
+        bail!("{}; only root can ask for new packages", describe(missing));
+    }
+    let folder = crate::root().join(UNPACKED);
+    let archives = folder.join("archives");
+    fs::create_dir_all(&archives).with_context(|| format!("`{}` cannot be made", archives.display()))?;
+    run(apt_get().args(["update", "-qq"]))?;
+    // Not as another user, who may not write here.
+    run(apt_get().args(["download", "-qq", "-o", "APT::Sandbox::User=root", package]).current_dir(&archives))?;
+    let begin = format!("{package}_");
+    for entry in fs::read_dir(&archives)? {
+        let archive = entry?;
+        if archive.file_name().to_string_lossy().starts_with(&begin) {
+            run(Command::new("dpkg-deb").arg("--extract").arg(archive.path()).arg(folder.join(package)))?;
+        }
+    }
+    Ok(())
+}
+
+fn apt_get() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
 fn install_packages(missing: &[Tool], packages: &[&str]) -> anyhow::Result<()> {
     if !is_root() {
         bail!("{}; only root can install it: `apt-get install {}`", describe(missing), packages.join(" "));
     }
-    let apt_get = || {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive");
-        command
-    };
     run(apt_get().args(["update", "-qq"]))?;
     run(apt_get().args(["install", "-qq", "--yes", "--no-install-recommends"]).args(packages))
 }
