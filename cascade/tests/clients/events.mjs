@@ -72,6 +72,5 @@ function verify(secret, body, headers) {
 
 async function read(base, token, position) {
   const answer = await fetch(`${base}/api/events/${position}`, { headers: { authorization: `Bearer ${token}` } });
-  const headers = { "content-type": "application/cloudevents+json" };
-  say({ event: HTTP.toEvent({ headers, body: await answer.text() }) });
+  say({ event: HTTP.toEvent({ headers: Object.fromEntries(answer.headers), body: await answer.text() }) });
 }

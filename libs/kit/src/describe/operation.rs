@@ -195,7 +195,13 @@ impl Operation {
     /// And it may answer `status` with a `T`.
     #[must_use]
     pub fn answers<T: JsonSchema>(self, status: u16, says: &'static str) -> Self {
-        self.answer(status, says, vec![("application/json", Shape::Derived(SchemaGenerator::subschema_for::<T>))])
+        self.answers_as::<T>("application/json", status, says)
+    }
+
+    /// And it may answer `status` with a `T` that has a media type of its own.
+    #[must_use]
+    pub fn answers_as<T: JsonSchema>(self, media: &'static str, status: u16, says: &'static str) -> Self {
+        self.answer(status, says, vec![(media, Shape::Derived(SchemaGenerator::subschema_for::<T>))])
     }
 
     /// And it may answer `status` with one of these media types and schemas, or, if there are none, with nothing.

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{Json, extract::State, response::Response};
+use http::header;
 use kit::{
     Envelope, EventId, Position, Problem, Recorded,
-    envelope::ATTRIBUTE_BYTES_MAX,
+    envelope::{ATTRIBUTE_BYTES_MAX, EVENT_JSON},
     http::{Gate, Params, Query, identity::GateOf},
 };
 use schemars::JsonSchema;
@@ -90,7 +91,9 @@ pub(super) async fn read_one(
     let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
     reader.check_named(query.share.as_deref())?;
     let found = shared.engine.read_one(position).await.map_err(|error| engine_problem(&error))?;
-    Ok(no_store(Json(reader.show(found, query.share.as_deref())?)))
+    // In structured mode, so that a library knows it for an event.
+    let media = [(header::CONTENT_TYPE, EVENT_JSON)];
+    Ok(no_store((media, Json(reader.show(found, query.share.as_deref())?))))
 }
 
 pub(super) async fn read_subject(

@@ -44,7 +44,7 @@ pub(super) fn describe(api: &mut Api) {
             .by(READERS)
             .with_path(&schemas::position("position", "Where it stands in the log."))
             .with_query(&[schemas::share()])
-            .answers::<Recorded>(200, "The event.")
+            .answers_as::<Recorded>(EVENT_JSON, 200, "The event, in structured mode.")
             .problems(403, &["forbidden"])
             .problems(410, &["trimmed"])
             .problems(500, &["log_damaged"]),
