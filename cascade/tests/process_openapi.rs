@@ -89,7 +89,7 @@ async fn the_shop_takes_from_a_publisher_what_its_document_says_whatever_is_sent
     let folder = tempfile::tempdir().unwrap();
     let shop = lively(folder.path()).await;
     let operator = format!("Bearer {}", Keyring::load(&folder.path().join("secret")).unwrap().service_token(OPERATOR));
-    let scopes = serde_json::json!({"publish": {"source": "/partner", "types": ["*"]}, "read": {"types": ["*"], "owners": true}});
+    let scopes = serde_json::json!({"publish": {"source": "/loyalty", "types": ["loyalty.*"]}, "read": {"types": ["*"], "owners": true}});
     let wanted = serde_json::json!({"name": "partner", "scopes": scopes}).to_string();
     let headers = [("authorization", operator.as_str()), ("content-type", "application/json")];
     let made = Customer::stranger(&shop).send(Method::POST, "/api/tokens", &headers, &wanted).await.unwrap();
