@@ -79,7 +79,7 @@ function createRow(event, cause, startedAt) {
 
   const summary = element("summary", "line-of-row");
   const time = element("time", "time", sinceStart(Date.parse(event.time) - startedAt));
-  time.dateTime = event.time;
+  if (event.time) time.dateTime = event.time;
   const text = element("span", "text");
   const meta = element("span", "meta");
   meta.append(element("span", "service", serviceOf(event)), element("span", "name", name));
@@ -107,7 +107,7 @@ function createFacts(event, cause) {
   const line = element("p", "when");
   // Only the shop's own services must count what they say.
   const place = event.sequence ? `number ${event.sequence} of ${event.source}` : `from ${event.source}`;
-  line.append(`${clock(event.time)} · position ${event.position} · ${place}`);
+  line.append([clock(event.time), `position ${event.position}`, place].filter(Boolean).join(" · "));
   if (cause) {
     const link = element("a", "", cause.dataset.name);
     link.href = `#${cause.id}`;

@@ -11,7 +11,8 @@ export function money(amount) {
 
 /** Milliseconds since the first event: "+1.24 s", "+2:05 min" from a hundred seconds on. */
 export function sinceStart(ms) {
-  return `+${duration(ms)}`;
+  // An event need not say when it was.
+  return Number.isNaN(ms) ? "" : `+${duration(ms)}`;
 }
 
 /** Milliseconds as a length of time. */

@@ -58,7 +58,8 @@ export function sentenceOf(event) {
   } catch {
     // Data of a newer shape: the name still says what happened.
   }
-  return name.replace(/([a-z])([A-Z])/g, "$1 $2");
+  // Of an event that others publish, the last part of its type says it best.
+  return name.split(".").at(-1).replace(/([a-z])([A-Z])/g, "$1 $2");
 }
 
 /** Which turn of a loop the event belongs to, e.g. "search 2", "attempt 3"; empty outside the loops. */

@@ -37,6 +37,12 @@ test("a reason that is not known is shown as it came", () => {
   assert.equal(sentenceOf({ type: "cascade.OrderCancelled.v1", data: { reason: "act_of_god" } }), "The order is cancelled: act of god");
 });
 
+test("an event that others publish is told by its type, also without a time", () => {
+  const event = { type: "loyalty.PointsAwarded.v1", source: "/loyalty" };
+  assert.equal(sentenceOf(event), "Points Awarded");
+  assert.equal(sinceStart(Date.parse(event.time)), "");
+});
+
 test("amounts, times and ids read as people write them", () => {
   assert.equal(money({ amount_minor: 5, currency: "EUR" }), "0.05 EUR");
   assert.equal(money({ amount_minor: 123456, currency: "EUR" }), "1234.56 EUR");
