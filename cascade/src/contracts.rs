@@ -3,6 +3,9 @@
 /// What is said in events.
 mod asyncapi;
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use kit::{describe::Api, http::health, metrics};
 use serde_json::{Value, json};
 use storefront::Contracts;
@@ -23,10 +26,11 @@ const TAGS: &[(&str, &str)] = &[
     ("process", "How a process is, and these documents."),
 ];
 
-/// Both documents.
-pub(crate) fn all() -> serde_json::Result<Contracts> {
-    Ok(Contracts { openapi: serde_json::to_vec(&openapi())?.into(), asyncapi: serde_json::to_vec(&asyncapi::document())?.into() })
-}
+/// Both documents, each made once, for the first one who asks: most starts need neither.
+pub(crate) const ALL: Contracts = Contracts { openapi: || OPENAPI.clone(), asyncapi: || ASYNCAPI.clone() };
+
+static OPENAPI: LazyLock<Bytes> = LazyLock::new(|| openapi().to_string().into());
+static ASYNCAPI: LazyLock<Bytes> = LazyLock::new(|| asyncapi::document().to_string().into());
 
 /// The HTTP API of all services, as OpenAPI 3.1.
 fn openapi() -> Value {

@@ -260,7 +260,8 @@ fn refusal(status: StatusCode, body: &[u8]) -> Refused {
     Refused { status, code, field: field.map(plain), landed, said: plain(said) }
 }
 
-async fn beginning_of(mut pieces: Pieces) -> Vec<u8> {
+/// As much of an answer as a problem document may be long; what comes behind that is not read.
+pub(crate) async fn beginning_of(mut pieces: Pieces) -> Vec<u8> {
     let mut read = Vec::new();
     while let Ok(Some(piece)) = pieces.next().await {
         read.extend_from_slice(&piece);

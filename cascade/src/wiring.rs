@@ -144,7 +144,7 @@ impl<'a> Wiring<'a> {
     pub(crate) fn storefront_routes(&self, order_url: &str) -> anyhow::Result<Router> {
         let order_api = Arc::new(OnceLock::from(order_url.parse::<Uri>()?));
         let storefront = Storefront::new(self.environment.clone(), order_api);
-        Ok(storefront::router(storefront).merge(contracts::all()?.router()))
+        Ok(storefront::router(storefront).merge(contracts::ALL.router()))
     }
 
     /// What waits in `service` is shown to whoever watches.

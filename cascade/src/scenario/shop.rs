@@ -8,19 +8,18 @@ use contract::api::ScenarioRun;
 use kit::{
     Environment,
     http::{
-        client::{Client, Limits, Pieces},
+        client::{Client, Limits},
         identity::SESSION_COOKIE,
     },
 };
 use serde::{Deserialize, Serialize};
 
 use super::{drawing::printable, feed::Feed};
+use crate::operator::beginning_of;
 
 const LIMITS: Limits = Limits { timeout: Duration::from_secs(10), answer_bytes_max: 1024 * 1024 };
 /// A shop proves a silent stream alive every 20 seconds: one that is silent for longer is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-/// How much is read of an answer that says what is wrong, in bytes.
-const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
 /// A scenario as the shop's catalogue describes it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -156,17 +155,6 @@ fn detail_of(body: &[u8]) -> Option<String> {
         detail: String,
     }
     serde_json::from_slice::<Document>(body).ok().map(|document| printable(&document.detail))
-}
-
-async fn beginning_of(mut pieces: Pieces) -> Vec<u8> {
-    let mut read = Vec::new();
-    while let Ok(Some(piece)) = pieces.next().await {
-        read.extend_from_slice(&piece);
-        if read.len() > PROBLEM_BYTES_MAX {
-            break;
-        }
-    }
-    read
 }
 
 #[cfg(test)]

@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use super::{Catalogue, KEY_BYTES_MAX};
 use crate::scenarios::Scenario;
 
-/// What all services together say and take, as documents.
-#[derive(Debug, Clone)]
+/// What all services together say and take, as documents. Each is made when it is asked for.
+#[derive(Debug, Clone, Copy)]
 pub struct Contracts {
     /// Their HTTP API, as OpenAPI 3.1 in JSON.
-    pub openapi: Bytes,
+    pub openapi: fn() -> Bytes,
     /// Their events, as AsyncAPI 3.0 in JSON.
-    pub asyncapi: Bytes,
+    pub asyncapi: fn() -> Bytes,
 }
 
 impl Contracts {
@@ -28,8 +28,8 @@ impl Contracts {
     pub fn router(self) -> Router {
         let Self { openapi, asyncapi } = self;
         Router::new()
-            .route("/openapi.json", get(async move || document(openapi.clone())))
-            .route("/asyncapi.json", get(async move || document(asyncapi.clone())))
+            .route("/openapi.json", get(async move || document(openapi())))
+            .route("/asyncapi.json", get(async move || document(asyncapi())))
     }
 }
 
