@@ -3,7 +3,7 @@
 //! Keys, stored: `subscription/<name>`, `floor/<name>`, `lane/<name>/<lane>`, `dead/<name>/<position, 20 digits>`, `replay/<name>/<id>`.
 //! A name has no slash. A replay keeps its cursor, rows and dead letters under the name `<name>~<id>`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use kit::{Position, Timestamp};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -12,7 +12,7 @@ use crate::{
     audit::{self, Books, Checkpoint},
     dispatcher::{Ended, Reset},
     engine::{EngineError, LogEngine, StateEntry, StatePut},
-    lanes::{Changes, Counts, DeadLetter, LetterState, Saved},
+    lanes::{Changes, Counts, DeadLetter, Lane, LetterState, Saved},
     subscriptions::{replays::Record, stored::Stored},
 };
 
@@ -22,10 +22,10 @@ const PUTS_MAX: usize = 256;
 /// What all keys of configurations begin with.
 pub(crate) const CONFIG_PREFIX: &str = "subscription/";
 
-/// What one subscription keeps. It alone writes these keys, so it knows their versions.
+/// What one subscription keeps. It alone writes these keys. The version of its cursor, which goes with every change, guards them all.
 pub(crate) struct Keeping {
     name: String,
-    versions: BTreeMap<String, i64>,
+    version: i64,
     /// As it was taken to be saved.
     cursor: Cursor,
 }
@@ -73,11 +73,11 @@ impl Cursor {
 impl Keeping {
     /// Reads what the subscription `name` had saved; first finishes what a crash broke off.
     pub(crate) async fn load(engine: &dyn LogEngine, name: &str, stored: &Stored) -> Result<(Self, Saved), EngineError> {
-        let mut keeping = Self { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
+        let mut keeping = Self { name: name.to_owned(), version: 0, cursor: Cursor::default() };
         let Some(entry) = engine.state_get(&cursor_key(name)).await? else { return Ok((keeping, Saved::default())) };
         let is_uncounted;
         (keeping.cursor, is_uncounted) = parse_cursor(&entry)?;
-        keeping.versions.insert(entry.key, entry.version);
+        keeping.version = entry.version;
         let mut saved = keeping.load_rest(engine).await?;
         if let Some(seeking) = keeping.cursor.seeking {
             saved = keeping.arrive(engine, seeking, &saved).await?;
@@ -90,16 +90,14 @@ impl Keeping {
         Ok((keeping, saved))
     }
 
-    async fn load_rest(&mut self, engine: &dyn LogEngine) -> Result<Saved, EngineError> {
+    async fn load_rest(&self, engine: &dyn LogEngine) -> Result<Saved, EngineError> {
         let Cursor { after, floor, counts, .. } = self.cursor;
         let mut saved = Saved { after, floor, counts, ..Saved::default() };
         for entry in engine.state_list(&row_prefix(&self.name)).await? {
             saved.rows.push(parse(&entry)?);
-            self.versions.insert(entry.key, entry.version);
         }
         for entry in engine.state_list(&letter_prefix(&self.name)).await? {
             saved.letters.push(parse(&entry)?);
-            self.versions.insert(entry.key, entry.version);
         }
         Ok(saved)
     }
@@ -123,14 +121,14 @@ impl Keeping {
     pub(crate) fn prepare(&mut self, changes: &Changes) -> Puts {
         let mut puts = Puts::new();
         for (position, letter) in &changes.letters {
-            puts.extend(self.put(letter_key(&self.name, *position), letter.as_ref().map(to_json)));
+            puts.push(guarded(letter_key(&self.name, *position), letter.as_ref().map(to_json)));
         }
         for (lane, row) in &changes.rows {
-            puts.extend(self.put(format!("{}{}", row_prefix(&self.name), lane.as_str()), row.as_ref().map(to_json)));
+            puts.push(guarded(row_key(&self.name, lane), row.as_ref().map(to_json)));
         }
         (self.cursor.floor, self.cursor.counts) = (changes.floor, changes.counts);
         self.cursor.checkpoint.discarded += changes.forgotten;
-        puts.extend(self.put(cursor_key(&self.name), Some(to_json(&self.cursor))));
+        puts.push(self.put_cursor());
         puts
     }
 
@@ -147,50 +145,48 @@ impl Keeping {
         let before = self.load_rest(engine).await?;
         let seeking = Seeking { after, at: now };
         self.cursor.seeking = Some(seeking);
-        let config = StatePut { key: config_key(&self.name), value: Some(to_json(stored)), expected_version: version };
-        let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
-        engine.state_put(cursor.into_iter().chain([config]).collect()).await?;
+        let config = StatePut { key: config_key(&self.name), value: Some(to_json(stored)), expected_version: Some(version) };
+        engine.state_put(vec![self.put_cursor(), config]).await?;
         self.arrive(engine, seeking, &before).await
     }
 
     async fn arrive(&mut self, engine: &dyn LogEngine, seeking: Seeking, before: &Saved) -> Result<Saved, EngineError> {
         let mut puts = Puts::new();
         for row in &before.rows {
-            puts.extend(self.put(format!("{}{}", row_prefix(&self.name), row.lane.as_str()), None));
+            puts.push(guarded(row_key(&self.name, &row.lane), None));
         }
         let mut letters = Vec::new();
         for letter in &before.letters {
             let key = letter_key(&self.name, letter.position);
             match letter.state {
-                _ if letter.position > seeking.after => puts.extend(self.put(key, None)),
+                _ if letter.position > seeking.after => puts.push(guarded(key, None)),
                 LetterState::Discarded { .. } => letters.push(letter.clone()),
                 LetterState::Waiting | LetterState::Redriving => {
                     let letter = DeadLetter { state: LetterState::Discarded { at: seeking.at }, ..letter.clone() };
-                    puts.extend(self.put(key, Some(to_json(&letter))));
+                    puts.push(guarded(key, Some(to_json(&letter))));
                     letters.push(letter);
                 }
             }
         }
         for some in puts.chunks(PUTS_MAX) {
-            engine.state_put(some.to_vec()).await?;
+            engine.state_put([some, &[self.put_cursor()]].concat()).await?;
         }
         let is_paused = self.cursor.is_paused;
         self.cursor = Cursor { is_paused, sought_at: Some(seeking.at), ..Cursor::at(seeking.after) };
-        let cursor = self.put(cursor_key(&self.name), Some(to_json(&self.cursor)));
-        engine.state_put(cursor.into_iter().collect()).await?;
+        engine.state_put(vec![self.put_cursor()]).await?;
         Ok(Saved { after: seeking.after, floor: seeking.after, letters, ..Saved::default() })
     }
 
-    fn put(&mut self, key: String, value: Option<String>) -> Option<StatePut> {
-        let expected_version = self.versions.get(&key).copied().unwrap_or(0);
-        match &value {
-            Some(_) => drop(self.versions.insert(key.clone(), expected_version + 1)),
-            // What came and went between two saves was never there.
-            None if expected_version == 0 => return None,
-            None => drop(self.versions.remove(&key)),
-        }
-        Some(StatePut { key, value, expected_version })
+    fn put_cursor(&mut self) -> StatePut {
+        let expected_version = Some(self.version);
+        self.version += 1;
+        StatePut { key: cursor_key(&self.name), value: Some(to_json(&self.cursor)), expected_version }
     }
+}
+
+/// A change that goes with one of the cursor.
+fn guarded(key: String, value: Option<String>) -> StatePut {
+    StatePut { key, value, expected_version: None }
 }
 
 /// Writes `puts`; gives them back if they could not be written.
@@ -200,14 +196,14 @@ pub(crate) async fn save(engine: Arc<dyn LogEngine>, puts: Puts) -> Result<(), (
 
 /// Makes a subscription: what it asks for, and where it starts, together.
 pub(crate) async fn create(engine: &dyn LogEngine, name: &str, stored: &Stored, cursor: &Cursor) -> Result<(), EngineError> {
-    let put = |key, value| StatePut { key, value: Some(value), expected_version: 0 };
+    let put = |key, value| StatePut { key, value: Some(value), expected_version: Some(0) };
     engine.state_put(vec![put(config_key(name), to_json(stored)), put(cursor_key(name), to_json(cursor))]).await
 }
 
 /// Keeps what a subscription asks for from now on.
 pub(crate) async fn configure(engine: &dyn LogEngine, name: &str, stored: &Stored, expected_version: i64) -> Result<(), EngineError> {
     let (key, value) = (config_key(name), Some(to_json(stored)));
-    engine.state_put(vec![StatePut { key, value, expected_version }]).await
+    engine.state_put(vec![StatePut { key, value, expected_version: Some(expected_version) }]).await
 }
 
 /// What the subscription `name` asks for and the version of that, if there is one.
@@ -218,7 +214,7 @@ pub(crate) async fn stored(engine: &dyn LogEngine, name: &str) -> Result<Option<
 
 /// The books of the subscription `name`, as they are saved. Nobody may write them meanwhile.
 pub(crate) async fn books(engine: &dyn LogEngine, name: &str) -> Result<Books, EngineError> {
-    let mut keeping = Keeping { name: name.to_owned(), versions: BTreeMap::new(), cursor: Cursor::default() };
+    let mut keeping = Keeping { name: name.to_owned(), version: 0, cursor: Cursor::default() };
     if let Some(entry) = engine.state_get(&cursor_key(name)).await? {
         (keeping.cursor, _) = parse_cursor(&entry)?;
     }
@@ -247,7 +243,7 @@ pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), Eng
     entries.extend(engine.state_list(&letter_prefix(name)).await?);
     entries.extend(engine.state_get(&cursor_key(name)).await?);
     entries.extend(engine.state_get(&config_key(name)).await?);
-    let puts: Vec<_> = entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: entry.version }).collect();
+    let puts: Vec<_> = entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: Some(entry.version) }).collect();
     for some in puts.chunks(PUTS_MAX) {
         engine.state_put(some.to_vec()).await?;
     }
@@ -276,7 +272,7 @@ pub(crate) async fn create_replay(
     record: &Record,
     cursor: &Cursor,
 ) -> Result<(), EngineError> {
-    let put = |key, value| StatePut { key, value: Some(value), expected_version: 0 };
+    let put = |key, value| StatePut { key, value: Some(value), expected_version: Some(0) };
     let cursor = put(cursor_key(&replay_name(name, id)), to_json(cursor));
     engine.state_put(vec![put(replay_key(name, id), to_json(record)), cursor]).await
 }
@@ -290,13 +286,13 @@ pub(crate) async fn end_replay(engine: &dyn LogEngine, name: &str, id: &str, end
     }
     record.ended = Some(ended.clone());
     let value = Some(to_json(&record));
-    engine.state_put(vec![StatePut { key: entry.key, value, expected_version: entry.version }]).await
+    engine.state_put(vec![StatePut { key: entry.key, value, expected_version: Some(entry.version) }]).await
 }
 
 /// Forgets a replay that has ended.
 pub(crate) async fn forget_replay(engine: &dyn LogEngine, name: &str, id: &str) -> Result<(), EngineError> {
     let Some(entry) = engine.state_get(&replay_key(name, id)).await? else { return Ok(()) };
-    engine.state_put(vec![StatePut { key: entry.key, value: None, expected_version: entry.version }]).await
+    engine.state_put(vec![StatePut { key: entry.key, value: None, expected_version: Some(entry.version) }]).await
 }
 
 /// Reads a piece of state.
@@ -330,6 +326,10 @@ fn cursor_key(name: &str) -> String {
 
 fn row_prefix(name: &str) -> String {
     format!("lane/{name}/")
+}
+
+fn row_key(name: &str, lane: &Lane) -> String {
+    format!("{}{}", row_prefix(name), lane.as_str())
 }
 
 fn replay_key(name: &str, id: &str) -> String {

@@ -286,7 +286,7 @@ impl Tokens {
     pub(crate) async fn revoke(&self, name: &str) -> Result<(), TokenError> {
         let _one_at_a_time = self.changing.lock().await;
         let version = self.entry(name)?.version;
-        self.engine.state_put(vec![StatePut { key: key(name), value: None, expected_version: version }]).await?;
+        self.engine.state_put(vec![StatePut { key: key(name), value: None, expected_version: Some(version) }]).await?;
         self.entries().remove(name);
         Ok(())
     }
@@ -343,7 +343,7 @@ impl Tokens {
     }
 
     async fn keep(&self, name: &str, kept: Kept, version: i64) -> Result<Shown, EngineError> {
-        let put = StatePut { key: key(name), value: Some(keeping::to_json(&kept)), expected_version: version };
+        let put = StatePut { key: key(name), value: Some(keeping::to_json(&kept)), expected_version: Some(version) };
         self.engine.state_put(vec![put]).await?;
         let shown = show(name, &kept, self.environment.clock.now());
         self.entries().insert(name.to_owned(), Entry { kept, version: version + 1 });

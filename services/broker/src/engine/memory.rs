@@ -126,12 +126,13 @@ impl Memory {
             return Err(EngineError::LeaseLost { name: fence.name.clone() });
         }
         let version = |key: &str| kept.state.get(key).map_or(0, |entry| entry.version);
-        if let Some(put) = puts.iter().find(|put| version(&put.key) != put.expected_version) {
+        if let Some(put) = puts.iter().find(|put| put.expected_version.is_some_and(|expected| version(&put.key) != expected)) {
             return Err(EngineError::VersionConflict { key: put.key.clone() });
         }
-        for StatePut { key, value, expected_version } in puts {
+        for StatePut { key, value, .. } in puts {
+            let version = kept.state.get(&key).map_or(0, |entry| entry.version) + 1;
             match value {
-                Some(value) => drop(kept.state.insert(key.clone(), StateEntry { key, value, version: expected_version + 1 })),
+                Some(value) => drop(kept.state.insert(key.clone(), StateEntry { key, value, version })),
                 None => drop(kept.state.remove(&key)),
             }
         }
@@ -307,7 +308,7 @@ mod tests {
         engine.append(vec![event("/a", "1", "x")]).await.unwrap();
         disk.set_full(true);
         assert_eq!(engine.append(vec![event("/a", "2", "x")]).await, Err(AppendError::DiskFull));
-        engine.state_put(vec![StatePut { key: "a".into(), value: Some("1".into()), expected_version: 0 }]).await.unwrap();
+        engine.state_put(vec![StatePut { key: "a".into(), value: Some("1".into()), expected_version: Some(0) }]).await.unwrap();
         assert_eq!(engine.read(Position::START, 10).await.unwrap().len(), 1);
         disk.set_full(false);
         assert!(engine.append(vec![event("/a", "2", "x")]).await.is_ok());

@@ -24,8 +24,9 @@ pub struct StatePut {
     pub key: String,
     /// The new JSON text; none deletes it.
     pub value: Option<String>,
-    /// The version that it has now; zero when it must not be there.
-    pub expected_version: i64,
+    /// The version that it has now, zero when it must not be there; none when another change of the same write guards it, and its own
+    /// version does not matter.
+    pub expected_version: Option<i64>,
 }
 
 /// Somebody wants to be the only one.

@@ -128,7 +128,7 @@ fn a_seek_that_a_crash_broke_off_is_finished_at_the_next_start() {
         let entry = broker.engine().state_get("floor/tester").await.unwrap().unwrap();
         let mut cursor: Value = serde_json::from_str(&entry.value).unwrap();
         cursor["seeking"] = json!({"after": 2, "at": 1_800_000_000_000_i64});
-        let put = crate::engine::StatePut { key: entry.key, value: Some(cursor.to_string()), expected_version: entry.version };
+        let put = crate::engine::StatePut { key: entry.key, value: Some(cursor.to_string()), expected_version: Some(entry.version) };
         broker.engine().state_put(vec![put]).await.unwrap();
         assert!(lifecycle.stop(DEADLINE).await);
     });
@@ -198,7 +198,7 @@ fn books_that_were_kept_before_there_were_counts_are_counted_from_the_log() {
     live(async {
         let (broker, lifecycle) = start(folder.path(), &environment(1)).await;
         let entry = broker.engine().state_get("floor/tester").await.unwrap().unwrap();
-        let put = crate::engine::StatePut { key: entry.key, value: Some("4".into()), expected_version: entry.version };
+        let put = crate::engine::StatePut { key: entry.key, value: Some("4".into()), expected_version: Some(entry.version) };
         broker.engine().state_put(vec![put]).await.unwrap();
         assert!(lifecycle.stop(DEADLINE).await);
     });
@@ -272,7 +272,7 @@ async fn an_operator_sees_the_books_beside_what_the_log_says_and_books_that_are_
     let entry = engine.state_get("lane/tester/bad").await.unwrap().unwrap();
     let mut row: Value = serde_json::from_str(&entry.value).unwrap();
     row["first"] = json!(4);
-    let put = crate::engine::StatePut { key: entry.key, value: Some(row.to_string()), expected_version: entry.version };
+    let put = crate::engine::StatePut { key: entry.key, value: Some(row.to_string()), expected_version: Some(entry.version) };
     engine.state_put(vec![put]).await.unwrap();
     let (code, body) = shop.get(OPERATOR, path).await;
     assert_eq!((code, &body["agrees"]), (StatusCode::OK, &json!(false)));

@@ -251,7 +251,7 @@ fn what_was_stored_before_there_was_more_to_ask_for_is_read_and_goes_on() {
     live(async {
         let (broker, lifecycle) = start(folder.path(), &environment(1)).await;
         broker.publisher().publish(&[numbered("a", 1), numbered("b", 1), numbered("c", 1)]).await.unwrap();
-        let put = |key: &str, value: &str| StatePut { key: key.into(), value: Some(value.into()), expected_version: 0 };
+        let put = |key: &str, value: &str| StatePut { key: key.into(), value: Some(value.into()), expected_version: Some(0) };
         let config = format!(r#"{{"sink":null,"types":["{TYPE}"],"revision":1}}"#);
         let row = r#"{"lane":"a","first":1,"failures":3,"next_at":1800000000000,"is_parked":false}"#;
         let old = vec![put("subscription/tester", &config), put("floor/tester", "2"), put("lane/tester/a", row)];

@@ -9,13 +9,14 @@ use crate::engine::{EngineError, Fence, Lease, LeaseRequest, StatePut};
 
 pub(super) async fn suite(open: &Open) {
     state_changes_only_from_the_version_that_was_read(open).await;
+    a_change_that_another_one_guards_goes_whatever_is_there(open).await;
     whoever_holds_the_engine_can_write_while_all_else_ends(open).await;
     a_lease_is_held_by_one_until_it_ends_or_is_given_back(open).await;
     a_write_under_a_stale_lease_is_refused(open).await;
 }
 
 fn put(key: &str, value: Option<&str>, expected_version: i64) -> StatePut {
-    StatePut { key: key.into(), value: value.map(str::to_owned), expected_version }
+    StatePut { key: key.into(), value: value.map(str::to_owned), expected_version: Some(expected_version) }
 }
 
 async fn state_changes_only_from_the_version_that_was_read(open: &Open) {
@@ -31,6 +32,24 @@ async fn state_changes_only_from_the_version_that_was_read(open: &Open) {
     assert_eq!(list.iter().map(|one| (&*one.key, &*one.value, one.version)).collect::<Vec<_>>(), [("a/1", "4", 2)]);
     assert_eq!(bench.engine.state_get("a/2").await, Ok(None));
     bench.engine.state_put(vec![put("a/2", Some("5"), 0)]).await.unwrap();
+    bench.stop().await;
+}
+
+async fn a_change_that_another_one_guards_goes_whatever_is_there(open: &Open) {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(open, folder.path());
+    let guarded = |key, value| StatePut { expected_version: None, ..put(key, value, 0) };
+    let puts = vec![put("guard", Some("1"), 0), guarded("a", Some("1")), guarded("never there", None)];
+    bench.engine.state_put(puts).await.unwrap();
+    bench.engine.state_put(vec![put("guard", Some("2"), 1), guarded("a", Some("2"))]).await.unwrap();
+    let conflict = bench.engine.state_put(vec![guarded("a", Some("9")), put("guard", Some("9"), 1)]).await;
+    assert_eq!(conflict, Err(EngineError::VersionConflict { key: "guard".into() }));
+    bench.stop().await;
+    let bench = Bench::open(open, folder.path());
+    let a = bench.engine.state_get("a").await.unwrap().unwrap();
+    assert_eq!((&*a.value, a.version), ("2", 2));
+    bench.engine.state_put(vec![put("guard", Some("3"), 2), guarded("a", None)]).await.unwrap();
+    assert_eq!(bench.engine.state_get("a").await, Ok(None));
     bench.stop().await;
 }
 

@@ -32,16 +32,17 @@ pub(in super::super) fn version(db: &Connection, key: &str) -> Result<i64, Store
     Ok(statement.query_row([key], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-pub(in super::super) fn write(db: &Connection, key: &str, version: i64, value: Option<&str>) -> Result<(), StoreError> {
+/// Writes `key` and counts its version up, or deletes it.
+pub(in super::super) fn write(db: &Connection, key: &str, value: Option<&str>) -> Result<(), StoreError> {
     match value {
         Some(value) => {
             let mut statement = db.prepare_cached(
                 "insert into state (key, version, value)
-                 values ($1, $2, $3)
+                 values ($1, 1, $2)
                  on conflict (key) do update
-                 set version = excluded.version, value = excluded.value",
+                 set version = state.version + 1, value = excluded.value",
             )?;
-            statement.execute(params![key, version, value])?;
+            statement.execute(params![key, value])?;
         }
         None => {
             db.prepare_cached("delete from state where key = $1")?.execute([key])?;

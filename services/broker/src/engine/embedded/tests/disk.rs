@@ -232,7 +232,7 @@ async fn on_a_full_disk_no_event_is_taken_all_else_goes_on_and_it_resumes_by_its
     let engine = Embedded::start_on(store, folder.path(), &environment, &lifecycle).unwrap();
     let reserve = folder.path().join("broker.reserve");
     let put = |value: usize| {
-        let (key, value, expected_version) = (String::from("a"), Some(value.to_string()), i64::try_from(value).unwrap());
+        let (key, value, expected_version) = (String::from("a"), Some(value.to_string()), Some(i64::try_from(value).unwrap()));
         vec![StatePut { key, value, expected_version }]
     };
     engine.state_put(put(0)).await.unwrap();

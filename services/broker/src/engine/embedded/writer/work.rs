@@ -103,12 +103,14 @@ fn put_all(db: &Connection, fence: Option<&Fence>, puts: &[StatePut]) -> Result<
         return Ok(Err(EngineError::LeaseLost { name: fence.name.clone() }));
     }
     for put in puts {
-        if state::version(db, &put.key)? != put.expected_version {
+        if let Some(expected) = put.expected_version
+            && state::version(db, &put.key)? != expected
+        {
             return Ok(Err(EngineError::VersionConflict { key: put.key.clone() }));
         }
     }
     for put in puts {
-        state::write(db, &put.key, put.expected_version + 1, put.value.as_deref())?;
+        state::write(db, &put.key, put.value.as_deref())?;
     }
     Ok(Ok(()))
 }
