@@ -66,6 +66,7 @@ pub use standing::Standing;
 pub use tuning::{OnExhausted, Tuning};
 
 use concurrency::Concurrency;
+use durable::Reasons;
 use ledger::Ledger;
 use saving::Unsaved;
 use state::{Aside, Class, Flight, LaneState, Waiting};
@@ -130,6 +131,7 @@ pub struct Lanes {
     delivery_last: u64,
     /// Events that are in flight, and that the log has lost.
     lost_in_flight: BTreeSet<Position>,
+    reasons: Reasons,
     concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
@@ -168,6 +170,7 @@ impl Lanes {
             flights: BTreeMap::new(),
             delivery_last: 0,
             lost_in_flight: BTreeSet::new(),
+            reasons: Reasons::default(),
             concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,
@@ -190,7 +193,7 @@ impl Lanes {
         let state = LaneState {
             aside: Some(Aside { first: row.first, is_parked: row.is_parked }),
             failures: row.failures,
-            history: (row.history.tries > 0).then(|| Box::new(row.history)),
+            history: row.history.in_memory(),
             is_alone: row.failures > 0,
             is_proven: row.failures > 0,
             next_at: row.next_at,
@@ -261,8 +264,7 @@ impl Lanes {
 
     /// How many more events may be offered now.
     pub fn room(&self) -> usize {
-        let failing = self.firsts.len().saturating_sub(self.parked.len());
-        if self.open_bytes >= self.tuning.window_bytes_max || failing >= self.tuning.aside_lanes_max {
+        if self.open_bytes >= self.tuning.window_bytes_max || self.failing_count() >= self.tuning.aside_lanes_max {
             return 0;
         }
         self.tuning.window_events_max.saturating_sub(self.open.len())
@@ -307,6 +309,11 @@ impl Lanes {
     /// How many lanes are set aside, the parked ones among them.
     pub fn set_aside_count(&self) -> usize {
         self.firsts.len()
+    }
+
+    /// How many lanes are set aside and tried again.
+    fn failing_count(&self) -> usize {
+        self.firsts.len().saturating_sub(self.parked.len())
     }
 
     /// How many lanes wait for the next attempt of an event that failed, or for its answer.

@@ -1,16 +1,15 @@
 //! What outlives a crash: rows of lanes that are set aside, dead letters, and the floor with its counts.
 
-use std::{fmt, sync::Arc};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use kit::{Position, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Lane};
-use crate::verdict::Fault;
 
-/// How many attempts are kept of one event: the first, and the last ones.
-const ATTEMPTS_KEPT: usize = 10;
+/// How many reasons are shared.
+const REASONS_KEPT: usize = 16;
 
 /// The durable row of a lane that is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,9 +76,9 @@ pub struct History {
     pub tries: u32,
     /// When that began.
     pub since: Option<Timestamp>,
-    /// The first try and the last nine.
+    /// The first try and the last nine; the last two, while very many lanes fail.
     pub attempts: Vec<Attempt>,
-    /// The beginning of the last answer.
+    /// The beginning of the last answer, once the event is given up.
     pub answer: Option<Words>,
 }
 
@@ -94,7 +93,7 @@ pub struct Attempt {
     pub reason: Words,
 }
 
-/// A text that many share: ten thousand lanes that fail for the same reason keep it once.
+/// A text that many share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "String", into = "String")]
 #[schemars(inline)]
@@ -136,21 +135,40 @@ impl History {
         self.tries == 0
     }
 
-    /// It was sent in vain once more.
-    pub(super) fn note(&mut self, fault: &Fault, now: Timestamp) {
+    /// It was sent in vain once more. Of all tries the first and the last are kept, `kept` in all.
+    pub(super) fn note(&mut self, attempt: Attempt, kept: usize) {
         self.tries = self.tries.saturating_add(1);
-        self.since.get_or_insert(now);
-        let last = self.attempts.last().map(|last| last.reason.clone());
-        let reason = last.filter(|last| *last == fault.reason).unwrap_or_else(|| fault.reason.clone());
-        if self.attempts.len() >= ATTEMPTS_KEPT {
+        self.since.get_or_insert(attempt.at);
+        while self.attempts.len() >= kept.max(2) {
             self.attempts.remove(1);
         }
-        self.attempts.push(Attempt { at: now, status: fault.status, reason });
-        if self.answer != fault.answer {
-            self.answer.clone_from(&fault.answer);
-        }
+        self.attempts.reserve_exact(1);
+        self.attempts.push(attempt);
+    }
+
+    /// What of it is kept in memory while the event is tried again; nothing, if it was not tried yet.
+    pub(super) fn in_memory(self) -> Option<Box<Self>> {
+        (self.tries > 0).then(|| Box::new(Self { answer: None, ..self }))
     }
 }
+
+impl Reasons {
+    /// `reason`, as others have it already if it was given lately.
+    pub(super) fn share(&mut self, reason: &Words) -> Words {
+        if let Some(known) = self.0.iter().find(|known| *known == reason) {
+            return known.clone();
+        }
+        if self.0.len() >= REASONS_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back(reason.clone());
+        reason.clone()
+    }
+}
+
+/// The reasons that were given last: ten thousand lanes that fail for the same one keep it once.
+#[derive(Debug, Default)]
+pub(super) struct Reasons(VecDeque<Words>);
 
 /// What must be saved together, so that the counts fit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

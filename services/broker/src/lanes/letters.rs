@@ -51,7 +51,7 @@ impl Lanes {
         self.unpark(&lane);
         if let Some(state) = self.lanes.get_mut(&lane) {
             (state.failures, state.is_alone, state.is_proven, state.next_at) = (0, true, true, now);
-            state.history = Some(Box::new(letter.history));
+            state.history = letter.history.in_memory();
         }
         self.list(&lane);
         true
@@ -109,7 +109,7 @@ impl Lanes {
         let lane = letter.lane.apart(letter.position);
         let state = LaneState {
             queue: [(letter.position, 0)].into(),
-            history: (letter.history.tries > 0).then(|| Box::new(letter.history)),
+            history: letter.history.in_memory(),
             is_alone: true,
             is_proven: true,
             next_at: now,

@@ -1,11 +1,11 @@
 //! Learns from answers: acknowledges, retries, sets aside, and gives up.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::VecDeque};
 
 use kit::{Position, Timestamp};
 
 use super::{
-    DeadLetter, DeliveryId, Fate, Lane, Lanes, LetterState, OnExhausted,
+    Attempt, DeadLetter, DeliveryId, Fate, History, Lane, Lanes, LetterState, OnExhausted,
     state::{Aside, Class, Flight, LaneState},
 };
 use crate::verdict::{Fault, Outcome, Verdict};
@@ -16,6 +16,12 @@ const RETRY_AFTER_S_MAX: u32 = 3_600;
 const POSTPONEMENTS_UNTIL_ASIDE: u32 = 10;
 /// The longest that a lane waits because there was no room for its event, unless the endpoint asks for a longer time.
 const POSTPONE_MS_MAX: u64 = 2_000;
+
+/// How many tries of one event are kept: the first and the last ones.
+const ATTEMPTS_KEPT: usize = 10;
+/// The same, while more than [`MANY_FAILING`] lanes are tried again.
+const ATTEMPTS_KEPT_OF_MANY: usize = 3;
+const MANY_FAILING: usize = 1_000;
 
 /// A whole number from 0 to the given one, both included: jitter.
 pub type Jitter<'a> = &'a mut dyn FnMut(u64) -> u64;
@@ -111,9 +117,11 @@ impl Lanes {
 
     /// Keeps in mind how each event was tried in vain.
     fn note_attempts(&mut self, events: &[(Position, Lane)], verdict: &Verdict, now: Timestamp) {
+        let kept = if self.failing_count() > MANY_FAILING { ATTEMPTS_KEPT_OF_MANY } else { ATTEMPTS_KEPT };
         for (index, (_, lane)) in events.iter().enumerate() {
             if let (Some(fault), Some(state)) = (verdict.fault_of(index), self.lanes.get_mut(lane)) {
-                state.history.get_or_insert_default().note(fault, now);
+                let attempt = Attempt { at: now, status: fault.status, reason: self.reasons.share(&fault.reason) };
+                state.history.get_or_insert_default().note(attempt, kept);
             }
         }
     }
@@ -166,9 +174,15 @@ impl Lanes {
         state.is_proven = true;
         let backoff_ms = jitter(backoff_ms(tuning.backoff_ms, state.failures, tuning.backoff_ms_max));
         state.next_at = now.plus_ms(backoff_ms.max(asked_ms(fault)));
-        let (failures, is_aside) = (state.failures, state.aside.is_some());
-        if is_aside {
-            self.mark_stale(lane);
+        let (failures, first) = (state.failures, state.aside.as_ref().map(|aside| aside.first));
+        if let Some(first) = first {
+            // It is found again in the log when its turn comes.
+            state.queue = VecDeque::new();
+            if first == position {
+                self.mark_stale(lane);
+            } else {
+                self.move_first(lane, position);
+            }
             self.list(lane);
         } else if !lane.is_apart() && (failures >= tuning.failures_until_aside || self.is_crowded()) {
             self.set_aside(lane);
@@ -194,6 +208,7 @@ impl Lanes {
     fn give_up(&mut self, lane: &Lane, position: Position, fault: &Fault, now: Timestamp) {
         let Some(state) = self.lanes.get_mut(lane).filter(|state| state.holds(position)) else { return };
         let history = state.history.take().map(|history| *history).unwrap_or_default();
+        let history = History { answer: fault.answer.clone(), ..history };
         let (status, reason) = (fault.status, fault.reason.to_string());
         let (attempts, state) = (history.tries, LetterState::Waiting);
         self.keep_letter(DeadLetter { position, lane: lane.whole(), status, reason, attempts, given_up_at: now, state, history });
@@ -210,14 +225,15 @@ impl Lanes {
         self.change(lane, position, Fate::Deferred, Fate::DeadLettered);
     }
 
-    /// From now on a row stands for all events of `lane`; only the next one is kept in mind.
+    /// From now on a row stands for all events of `lane`; those that are not in flight are found again in the log.
     pub(super) fn set_aside(&mut self, lane: &Lane) {
         let Some(state) = self.lanes.get_mut(lane).filter(|_| !lane.is_apart()) else { return };
         if state.aside.is_none() {
             let Some((first, _)) = state.queue.front().copied() else { return };
             state.aside = Some(Aside { first, is_parked: false });
             let covered: Vec<_> = state.queue.iter().map(|(position, _)| *position).collect();
-            state.queue.truncate(state.in_flight.max(1));
+            state.queue.truncate(state.in_flight);
+            state.queue.shrink_to_fit();
             self.firsts.insert((first, lane.clone()));
             for position in covered {
                 self.close(position);
