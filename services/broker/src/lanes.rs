@@ -114,7 +114,8 @@ pub struct Lanes {
     /// Events that were read and are neither settled nor covered by a row, with their weights.
     open: BTreeMap<Position, usize>,
     open_bytes: usize,
-    lanes: BTreeMap<Lane, LaneState>,
+    /// Boxed, since a map's nodes have room to spare.
+    lanes: BTreeMap<Lane, Box<LaneState>>,
     /// Where the lanes that are set aside are settled to.
     firsts: BTreeSet<(Position, Lane)>,
     /// Lanes that wait behind a dead letter, by its position.
@@ -199,7 +200,7 @@ impl Lanes {
             next_at: row.next_at,
             ..LaneState::default()
         };
-        self.lanes.insert(row.lane.clone(), state);
+        self.lanes.insert(row.lane.clone(), Box::new(state));
         self.list(&row.lane);
     }
 

@@ -76,7 +76,7 @@ pub struct History {
     pub tries: u32,
     /// When that began.
     pub since: Option<Timestamp>,
-    /// The first try and the last nine; the last two, while very many lanes fail.
+    /// The first try and the last nine; the last one alone, while very many lanes fail.
     pub attempts: Vec<Attempt>,
     /// The beginning of the last answer, once the event is given up.
     pub answer: Option<Words>,
@@ -135,7 +135,7 @@ impl History {
         self.tries == 0
     }
 
-    /// It was sent in vain once more. Of all tries the first and the last are kept, `kept` in all.
+    /// It was sent in vain once more. Of all tries the first and the last are kept, `kept` in all, and no fewer than two.
     pub(super) fn note(&mut self, attempt: Attempt, kept: usize) {
         self.tries = self.tries.saturating_add(1);
         self.since.get_or_insert(attempt.at);

@@ -12,7 +12,7 @@ use crate::verdict::Fault;
 /// The longest that a lane waits because it was on its way when the endpoint broke.
 const SUSPICION_MS_MAX: u64 = 5_000;
 /// After how many of these a lane is set aside when much is waiting.
-const SUSPICIONS_UNTIL_ASIDE: u32 = 3;
+const SUSPICIONS_UNTIL_ASIDE: u16 = 3;
 
 /// An endpoint at fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Lanes {
             if let Some(state) = self.lanes.get_mut(lane) {
                 state.is_alone = true;
                 state.suspicions = state.suspicions.saturating_add(1);
-                state.next_at = now.plus_ms(jitter(backoff_ms(self.tuning.backoff_ms, state.suspicions, SUSPICION_MS_MAX)));
+                state.next_at = now.plus_ms(jitter(backoff_ms(self.tuning.backoff_ms, state.suspicions.into(), SUSPICION_MS_MAX)));
             }
             self.yield_room(lane, |state| state.suspicions >= SUSPICIONS_UNTIL_ASIDE);
         }

@@ -95,7 +95,7 @@ impl Lanes {
     /// lane is sent meanwhile; then it counts for nothing.
     fn drop_queued(&mut self, lane: &Lane, up_to: Position) {
         let Some(state) = self.lanes.get_mut(lane) else { return };
-        let in_flight = state.in_flight;
+        let in_flight = usize::from(state.in_flight);
         let mut index = 0;
         state.queue.retain(|(position, _)| {
             index += 1;

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 #[serde(from = "String", into = "String")]
 pub struct Lane {
     name: Arc<str>,
-    alone: Option<Position>,
+    /// The one event that it is about; [`Position::START`], which no event has, when it is about all of them.
+    alone: Position,
 }
 
 impl Lane {
     /// The lane called `name`.
     pub fn new(name: &str) -> Self {
-        Self { name: Arc::from(name), alone: None }
+        Self { name: Arc::from(name), alone: Position::START }
     }
 
     /// Its name.
@@ -26,7 +27,7 @@ impl Lane {
 
     /// The event at `position`, by itself.
     pub(super) fn apart(&self, position: Position) -> Self {
-        Self { name: self.name.clone(), alone: Some(position) }
+        Self { name: self.name.clone(), alone: position }
     }
 
     /// The lane as a whole, and every event of it that stands by itself.
@@ -36,27 +37,27 @@ impl Lane {
 
     /// Whether it is one event by itself.
     pub(super) fn is_apart(&self) -> bool {
-        self.alone.is_some()
+        self.alone != Position::START
     }
 
     /// The lane as a whole.
     pub(super) fn whole(&self) -> Self {
-        Self { name: self.name.clone(), alone: None }
+        Self { name: self.name.clone(), alone: Position::START }
     }
 }
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.alone {
-            None => fmt::Debug::fmt(&self.name, f),
-            Some(position) => write!(f, "{:?} at {position}", self.name),
+            Position::START => fmt::Debug::fmt(&self.name, f),
+            position => write!(f, "{:?} at {position}", self.name),
         }
     }
 }
 
 impl From<String> for Lane {
     fn from(name: String) -> Self {
-        Self { name: Arc::from(name), alone: None }
+        Self { name: Arc::from(name), alone: Position::START }
     }
 }
 

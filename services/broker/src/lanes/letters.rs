@@ -115,7 +115,7 @@ impl Lanes {
             next_at: now,
             ..LaneState::default()
         };
-        self.lanes.insert(lane.clone(), state);
+        self.lanes.insert(lane.clone(), Box::new(state));
         self.list(&lane);
     }
 

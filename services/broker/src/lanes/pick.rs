@@ -7,7 +7,7 @@ use kit::{
 
 use super::{
     Delivery, DeliveryId, Lane, Lanes, Step,
-    state::{Class, Due, Flight},
+    state::{Class, Due, Flight, Listed},
 };
 
 impl Lanes {
@@ -141,9 +141,9 @@ impl Lanes {
             (Some(_) | None, None) => None,
         };
         if let (false, Some(position)) = (is_blocked, position) {
-            let due = Due { at: state.next_at, position, lane: lane.clone() };
-            state.listed = Some((state.class(), due.clone()));
-            self.waiting.of_mut(state.class()).insert(due);
+            let listed = Listed { class: state.class(), at: state.next_at, position };
+            state.listed = Some(listed);
+            self.waiting.of_mut(listed.class).insert(listed.due(lane));
         }
     }
 
@@ -156,7 +156,7 @@ impl Lanes {
         family.iter().for_each(|lane| self.list(lane));
     }
 
-    fn family_in_flight(&self, lane: &Lane) -> usize {
+    fn family_in_flight(&self, lane: &Lane) -> u8 {
         if !lane.is_apart() && self.letters_redriving.is_empty() {
             return self.lanes.get(lane).map_or(0, |state| state.in_flight);
         }
@@ -164,8 +164,8 @@ impl Lanes {
     }
 
     pub(super) fn unlist(&mut self, lane: &Lane) {
-        if let Some((class, due)) = self.lanes.get_mut(lane).and_then(|state| state.listed.take()) {
-            self.waiting.of_mut(class).remove(&due);
+        if let Some(listed) = self.lanes.get_mut(lane).and_then(|state| state.listed.take()) {
+            self.waiting.of_mut(listed.class).remove(&listed.due(lane));
         }
     }
 }

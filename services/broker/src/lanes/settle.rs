@@ -13,14 +13,14 @@ use crate::verdict::{Fault, Outcome, Verdict};
 /// The longest that an endpoint may ask us to wait, in seconds.
 const RETRY_AFTER_S_MAX: u32 = 3_600;
 /// After how many of these a lane is set aside when much is waiting.
-const POSTPONEMENTS_UNTIL_ASIDE: u32 = 10;
+const POSTPONEMENTS_UNTIL_ASIDE: u16 = 10;
 /// The longest that a lane waits because there was no room for its event, unless the endpoint asks for a longer time.
 const POSTPONE_MS_MAX: u64 = 2_000;
 
 /// How many tries of one event are kept: the first and the last ones.
 const ATTEMPTS_KEPT: usize = 10;
 /// The same, while more than [`MANY_FAILING`] lanes are tried again.
-const ATTEMPTS_KEPT_OF_MANY: usize = 3;
+const ATTEMPTS_KEPT_OF_MANY: usize = 2;
 const MANY_FAILING: usize = 1_000;
 
 /// A whole number from 0 to the given one, both included: jitter.
@@ -197,7 +197,7 @@ impl Lanes {
     }
 
     pub(super) fn yield_room(&mut self, lane: &Lane, is_hopeless: impl FnOnce(&LaneState) -> bool) {
-        if self.is_crowded() && self.lanes.get(lane).is_some_and(is_hopeless) {
+        if self.is_crowded() && self.lanes.get(lane).is_some_and(|state| is_hopeless(state)) {
             self.set_aside(lane);
         } else {
             self.list(lane);
@@ -232,7 +232,7 @@ impl Lanes {
             let Some((first, _)) = state.queue.front().copied() else { return };
             state.aside = Some(Aside { first, is_parked: false });
             let covered: Vec<_> = state.queue.iter().map(|(position, _)| *position).collect();
-            state.queue.truncate(state.in_flight);
+            state.queue.truncate(usize::from(state.in_flight));
             state.queue.shrink_to_fit();
             self.firsts.insert((first, lane.clone()));
             for position in covered {
@@ -267,7 +267,7 @@ impl Lanes {
         let first_ms = self.tuning.backoff_ms;
         if let Some(state) = self.lanes.get_mut(lane) {
             state.postponements = state.postponements.saturating_add(1);
-            let delay_ms = jitter(backoff_ms(first_ms, state.postponements, POSTPONE_MS_MAX));
+            let delay_ms = jitter(backoff_ms(first_ms, state.postponements.into(), POSTPONE_MS_MAX));
             state.next_at = now.plus_ms(delay_ms.max(asked_ms(fault)));
         }
         self.yield_room(lane, |state| state.postponements >= POSTPONEMENTS_UNTIL_ASIDE);

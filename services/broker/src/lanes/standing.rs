@@ -59,7 +59,7 @@ impl Lanes {
             Some((_, LetterState::Waiting)) => return Standing::DeadLettered,
             Some((_, LetterState::Discarded { at })) => return Standing::Discarded { at: *at },
             Some((_, LetterState::Redriving)) => {
-                return self.lanes.get(&lane.apart(position)).map_or(Standing::Queued, LaneState::first_standing);
+                return self.lanes.get(&lane.apart(position)).map_or(Standing::Queued, |state| state.first_standing());
             }
             None => {}
         }

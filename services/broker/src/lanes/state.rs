@@ -11,7 +11,8 @@ use super::{History, Lane};
 pub(super) struct LaneState {
     /// Its known unsettled events, in order; those in flight first. Of a lane that is set aside at most the next one.
     pub(super) queue: VecDeque<(Position, usize)>,
-    pub(super) in_flight: usize,
+    /// How many of them are in flight: one at most.
+    pub(super) in_flight: u8,
     pub(super) aside: Option<Aside>,
     /// How often the first event failed, and how many events were acknowledged when it began to.
     pub(super) failures: u32,
@@ -19,14 +20,22 @@ pub(super) struct LaneState {
     /// How the first event was tried.
     pub(super) history: Option<Box<History>>,
     /// How often it was on its way when the endpoint broke.
-    pub(super) suspicions: u32,
+    pub(super) suspicions: u16,
     /// How often there was no room for it.
-    pub(super) postponements: u32,
+    pub(super) postponements: u16,
     pub(super) is_alone: bool,
     pub(super) is_proven: bool,
     pub(super) next_at: Timestamp,
     /// Where it stands in [`Waiting`].
-    pub(super) listed: Option<(Class, Due)>,
+    pub(super) listed: Option<Listed>,
+}
+
+/// Where a lane stands in [`Waiting`], but for its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed {
+    pub(super) class: Class,
+    pub(super) at: Timestamp,
+    pub(super) position: Position,
 }
 
 #[derive(Debug)]
@@ -90,7 +99,7 @@ impl Default for LaneState {
 impl LaneState {
     /// The next event that is not in flight.
     pub(super) fn next(&self) -> Option<(Position, usize)> {
-        self.queue.get(self.in_flight).copied()
+        self.queue.get(usize::from(self.in_flight)).copied()
     }
 
     pub(super) fn class(&self) -> Class {
@@ -115,6 +124,12 @@ impl LaneState {
     pub(super) fn forgive(&mut self) {
         (self.failures, self.suspicions, self.postponements, self.history) = (0, 0, 0, None);
         (self.is_alone, self.is_proven, self.next_at) = (false, false, AT_ONCE);
+    }
+}
+
+impl Listed {
+    pub(super) fn due(self, lane: &Lane) -> Due {
+        Due { at: self.at, position: self.position, lane: lane.clone() }
     }
 }
 

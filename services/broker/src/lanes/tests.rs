@@ -599,6 +599,32 @@ fn of_many_attempts_the_first_and_the_last_nine_are_kept_and_how_many_they_were(
 }
 
 #[test]
+fn of_an_event_among_many_that_fail_the_first_attempt_and_the_last_are_kept() {
+    let mut lanes = Lanes::new(Tuning { failures_until_aside: 1, failures_max: 30, ..Tuning::default() }, Position::START);
+    (1..=1_101).for_each(|n| lanes.offer(Position(n), &n.to_string(), 1));
+    let (mut now, mut tries) = (at(0), 0);
+    while lanes.dead_letter_count() == 0 {
+        match next_step(&mut lanes, now) {
+            Step::Deliver(delivery) => {
+                let outcomes = delivery.events.iter().map(|position| match position.0 {
+                    1 if tries == 20 => Outcome::Poison(fault(Some(422), None)),
+                    position => {
+                        tries += u32::from(position == 1);
+                        Outcome::Retry(fault(Some(500), None))
+                    }
+                });
+                lanes.finish(delivery.id, Verdict::Answered(outcomes.collect()), now, &mut |max| max);
+            }
+            Step::Seek { .. } => panic!("it was answered"),
+            Step::Idle => now = lanes.next_wake(now).unwrap(),
+        }
+    }
+    let letter = lanes.take_changes(usize::MAX).letters.pop().and_then(|(_, letter)| letter).unwrap();
+    let kept: Vec<_> = letter.history.attempts.iter().map(|attempt| attempt.status).collect();
+    assert_eq!((letter.attempts, kept), (21, vec![Some(500), Some(422)]));
+}
+
+#[test]
 fn rows_and_dead_letters_that_were_stored_before_attempts_were_kept_stay_readable() {
     let row = r#"{"lane":"a","first":1,"failures":3,"next_at":1800000000000,"is_parked":false}"#;
     let row: Row = serde_json::from_str(row).unwrap();

@@ -22,7 +22,7 @@ pub struct Tuning {
     pub lane_events_max: usize,
     /// After how many failures a lane is set aside.
     pub failures_until_aside: u32,
-    /// How many lanes may be set aside and not parked; with more, nothing new is read. Each takes one to two KiB of memory.
+    /// How many lanes may be set aside and not parked; with more, nothing new is read. Each takes about half a KiB of memory.
     pub aside_lanes_max: usize,
     /// After how many failures an event is given up, if others are taken meanwhile.
     pub failures_max: u32,
