@@ -25,6 +25,9 @@ mod instruction;
 /// When progress is saved.
 mod saving;
 
+/// Rests while a subscription catches up.
+mod catch_up;
+
 /// What the log loses.
 mod release;
 
@@ -43,6 +46,7 @@ pub use release::Reset;
 pub(crate) use replay::{End, Ended, Replay};
 pub use status::{Account, LastError, Oldest, State, Status};
 
+use catch_up::CatchUp;
 use replay::Pace;
 use saving::Saving;
 
@@ -83,6 +87,7 @@ struct Run {
     saving: Saving,
     last_error: Option<LastError>,
     attempts: Attempts,
+    catch_up: CatchUp,
     /// How many events may be sent in a second, where that is limited.
     pace: Option<Pace>,
 }
@@ -143,15 +148,19 @@ impl Dispatcher {
             saving,
             last_error: None,
             attempts: Attempts::default(),
+            catch_up: CatchUp::new(now),
             pace,
         })
     }
 
     /// Reads a page of the log into the lanes, if there is room. Answers whether there is more to read.
     async fn read(&self, run: &mut Run, last: Position) -> bool {
-        let room = run.lanes.room().min(PAGE_EVENTS);
+        let (is_paused, now) = (run.keeping.cursor().is_paused, self.environment.clock.now());
+        let is_away = is_paused || self.target.is_none() || run.lanes.held_back().is_some();
+        run.catch_up.observe(is_away, run.lanes.read_head(), last);
+        let room = run.lanes.room().min(run.catch_up.page_events(PAGE_EVENTS, self.stored.wanted.batch.events_max));
         // While it is paused a change of its filters should count for all that waits.
-        if room == 0 || run.lanes.read_head() >= last || run.keeping.cursor().is_paused {
+        if room == 0 || run.lanes.read_head() >= last || is_paused || run.catch_up.rests_until(now).is_some() {
             return false;
         }
         let page = match self.engine.read(run.lanes.read_head(), room).await {
@@ -162,6 +171,7 @@ impl Dispatcher {
             }
         };
         let is_at_end = page.last().is_none_or(|end| end.position > last);
+        let (read, open_before) = (page.len(), run.lanes.open_count());
         for recorded in page.into_iter().take_while(|recorded| recorded.position <= last) {
             let position = recorded.position;
             if self.is_asked_for(&recorded) {
@@ -176,7 +186,9 @@ impl Dispatcher {
         if is_at_end {
             run.lanes.passed(last);
         }
-        run.lanes.room() > 0 && run.lanes.read_head() < last
+        let (now, read_head) = (self.environment.clock.now(), run.lanes.read_head());
+        run.catch_up.spend((read, run.lanes.open_count().saturating_sub(open_before)), read_head, last, now);
+        run.lanes.room() > 0 && read_head < last && run.catch_up.rests_until(now).is_none()
     }
 
     /// Starts whatever may go. Answers whether it was broken off: what is due then would be woken by nothing.
@@ -288,7 +300,8 @@ impl Dispatcher {
         let now = self.environment.clock.now();
         let is_delivering = self.target.is_some() && !run.keeping.cursor().is_paused;
         let wake_at = run.lanes.next_wake(now).into_iter().chain(run.pace.as_ref().and_then(|pace| pace.waits_until(now)));
-        self.save_at(run).into_iter().chain(wake_at.filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
+        let rests_until = run.catch_up.rests_until(now).filter(|_| run.lanes.room() > 0);
+        self.save_at(run).into_iter().chain(wake_at.chain(rests_until).filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
     }
 
     /// The log could not be read: either it has lost something, or it is tried again after a rest.
