@@ -301,7 +301,11 @@ impl Dispatcher {
         let is_delivering = self.target.is_some() && !run.keeping.cursor().is_paused;
         let wake_at = run.lanes.next_wake(now).into_iter().chain(run.pace.as_ref().and_then(|pace| pace.waits_until(now)));
         let rests_until = run.catch_up.rests_until(now).filter(|_| run.lanes.room() > 0);
-        self.save_at(run).into_iter().chain(wake_at.chain(rests_until).filter(|_| is_delivering)).min().map(|at| at.since(now).max(Duration::from_millis(1)))
+        self.save_at(run)
+            .into_iter()
+            .chain(wake_at.chain(rests_until).filter(|_| is_delivering))
+            .min()
+            .map(|at| at.since(now).max(Duration::from_millis(1)))
     }
 
     /// The log could not be read: either it has lost something, or it is tried again after a rest.

@@ -243,7 +243,8 @@ pub(crate) async fn remove(engine: &dyn LogEngine, name: &str) -> Result<(), Eng
     entries.extend(engine.state_list(&letter_prefix(name)).await?);
     entries.extend(engine.state_get(&cursor_key(name)).await?);
     entries.extend(engine.state_get(&config_key(name)).await?);
-    let puts: Vec<_> = entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: Some(entry.version) }).collect();
+    let puts: Vec<_> =
+        entries.into_iter().map(|entry| StatePut { key: entry.key, value: None, expected_version: Some(entry.version) }).collect();
     for some in puts.chunks(PUTS_MAX) {
         engine.state_put(some.to_vec()).await?;
     }
