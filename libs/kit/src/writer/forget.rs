@@ -112,13 +112,13 @@ impl Forgetting {
         self.done_at = forgotten.done_at;
     }
 
-    /// No event before this place can be taken any more. A log that begins earlier than it did is another log: nothing is certain of it.
+    /// No event before this place can be taken any more. The lowest place that was said in a while counts: after the loss of its store the
+    /// broker begins another log.
     fn certain_at(&mut self, now: Timestamp) -> Position {
         let told = Position(self.memory.log_first.load(Ordering::Relaxed));
         if told <= Position::START {
             return Position::START;
         }
-        self.certain = self.certain.min(told);
         let (first, at) = self.heard.get_or_insert((told, now));
         // A clock that was set back measures anew.
         (*first, *at) = (told.min(*first), now.min(*at));
