@@ -86,8 +86,7 @@ mod tests {
         let route = intake::route(noting.clone(), secret("me"), Arc::new(Still));
         let answer = route.oneshot(request.body(Body::from(body)).unwrap()).await.unwrap();
         assert_eq!(answer.status(), StatusCode::NO_CONTENT, "{extra:?}");
-        let heard = noting.0.lock().unwrap().clone();
-        heard
+        noting.0.lock().unwrap().clone()
     }
 
     #[tokio::test]
