@@ -2,7 +2,7 @@
 //!
 //! Each delivery says where the log begins ([`crate::transport::log_first`]), and the broker sends no event from before that place any
 //! more. But a delivery that was sent earlier may still be on its way. It is refused when its signature is older than the tolerance. So
-//! what a delivery says is only acted upon after [`LATE_MS`]: whatever is taken then was sent after it, whichever way the two machines'
+//! what a delivery says is only acted upon after `LATE_MS`: whatever is taken then was sent after it, whichever way the two machines'
 //! clocks differ. (By the service's clock, a delivery that says that the log begins at `first` was signed before `t + 1` tolerances, if
 //! it was taken at `t`; one that was sent before it was signed no later, and is refused from `t + 2` tolerances on.)
 //!
