@@ -182,25 +182,26 @@ fn serialize<S: Serializer>(event: &Envelope, position: Option<Position>, serial
 
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(EnvelopeVisitor)
+        deserializer.deserialize_map(EnvelopeVisitor).map(|(event, _)| event)
     }
 }
 
+/// Reads an event, and apart from it the `position` that it came with, if that is one.
 struct EnvelopeVisitor;
 
 impl<'de> de::Visitor<'de> for EnvelopeVisitor {
-    type Value = Envelope;
+    type Value = (Envelope, Option<Position>);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a CloudEvents 1.0 event")
     }
 
-    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+    fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         use de::Error as _;
         let (mut specversion, mut id, mut source, mut ty) = (None::<Text<'_>>, None, None, None);
         let (mut subject, mut time, mut traceparent, mut causationid) = (None, None::<Text<'_>>, None, None);
         let (mut sequence, mut owner, mut scenario, mut media_type, mut data) = (None, None, None, None, None);
-        let mut extensions = BTreeMap::new();
+        let (mut extensions, mut position) = (BTreeMap::new(), None::<Box<RawValue>>);
         while let Some(Text(name)) = map.next_key()? {
             match &*name {
                 "specversion" => specversion = Some(map.next_value()?),
@@ -223,8 +224,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
                     media_type = media.map(|media| media.0.into_owned()).filter(|media| media != PLAIN_JSON);
                 }
                 "data_base64" => return Err(A::Error::custom("`data_base64` is not taken: data must be JSON")),
-                // Ours alone to give.
-                "position" => drop(map.next_value::<de::IgnoredAny>()?),
+                // Ours alone to give: it is no part of an event, and what others say there is nobody's mistake.
+                "position" => position = map.next_value()?,
                 _ => {
                     if !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) {
                         return Err(A::Error::custom(format!(
@@ -248,7 +249,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
         }
         let time =
             time.map(|text| Timestamp::from_rfc3339(&text.0).ok_or_else(|| A::Error::custom("`time` must be RFC 3339"))).transpose()?;
-        Ok(Envelope {
+        let position = position.and_then(|text| serde_json::from_str(text.get()).ok());
+        let event = Envelope {
             id: id.ok_or_else(|| A::Error::missing_field("id"))?,
             source: source.ok_or_else(|| A::Error::missing_field("source"))?,
             ty: ty.ok_or_else(|| A::Error::missing_field("type"))?,
@@ -263,7 +265,8 @@ impl<'de> de::Visitor<'de> for EnvelopeVisitor {
             // Of no data it says nothing; in binary mode clients send it all the same.
             media_type: media_type.filter(|_| data.is_some()),
             data,
-        })
+        };
+        Ok((event, position))
     }
 }
 
@@ -346,6 +349,14 @@ impl Serialize for Recorded {
     }
 }
 
+/// An event that does not say where it stands has the position [`Position::START`], which is nobody's.
+impl<'de> Deserialize<'de> for Recorded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (event, position) = deserializer.deserialize_map(EnvelopeVisitor)?;
+        Ok(Self { position: position.unwrap_or(Position::START), event: Arc::new(event) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,6 +401,20 @@ mod tests {
         let recorded = Recorded { position: Position(7), event: Arc::new(event) };
         let json = serde_json::to_value(&recorded).unwrap();
         assert_eq!(json.get("position"), Some(&Value::from("7")));
+        let again: Recorded = serde_json::from_value(json).unwrap();
+        assert_eq!((again.position, &again.event.id), (Position(7), &recorded.event.id));
+    }
+
+    #[test]
+    fn what_is_no_position_is_nobodys_place_and_no_mistake() {
+        for (position, place) in
+            [("", 0), (r#","position":"12""#, 12), (r#","position":12"#, 12), (r#","position":null"#, 0), (r#","position":[{"a":1}]"#, 0)]
+        {
+            let json = format!(r#"{{"specversion":"1.0","id":"1","source":"/a","type":"t"{position}}}"#);
+            let recorded: Recorded = serde_json::from_str(&json).unwrap();
+            assert_eq!((recorded.position, recorded.event.extensions.len()), (Position(place), 0), "{position}");
+            serde_json::from_str::<Envelope>(&json).unwrap();
+        }
     }
 
     #[test]

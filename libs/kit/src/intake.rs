@@ -19,11 +19,11 @@ use tokio::sync::{
 };
 
 use crate::{
-    BoxFuture, Clock, Envelope, Machine, Position, Problem, Recorded,
+    BoxFuture, Clock, Machine, Position, Problem, Recorded,
     http::extract::{parse_json, read_bytes},
     security::webhook::Secret,
-    transport::{ItemAnswer, Sink, SinkError},
-    writer::{EventFault, Job},
+    transport::{ItemAnswer, Sink, SinkError, log_first},
+    writer::{EventFault, Job, Memory},
 };
 
 /// The largest batch, in bytes.
@@ -33,11 +33,12 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub(crate) struct Intake<M: Machine> {
     machine: Arc<M>,
     urgent: mpsc::Sender<Job<M>>,
+    memory: Arc<Memory>,
 }
 
 impl<M: Machine> Intake<M> {
-    pub(crate) fn new(machine: Arc<M>, urgent: mpsc::Sender<Job<M>>) -> Self {
-        Self { machine, urgent }
+    pub(crate) fn new(machine: Arc<M>, urgent: mpsc::Sender<Job<M>>, memory: Arc<Memory>) -> Self {
+        Self { machine, urgent, memory }
     }
 
     /// Queues an event; none where it means nothing to this service.
@@ -48,7 +49,8 @@ impl<M: Machine> Intake<M> {
             .map_err(|impossible| EventFault::refused(impossible.to_string()))?;
         let Some((key, input)) = reaction else { return Ok(None) };
         let (answer, answered) = oneshot::channel();
-        let job = Job::Event { event: recorded.event.clone(), key, input, answer };
+        let position = Some(recorded.position).filter(|position| *position > Position::START);
+        let job = Job::Event { event: recorded.event.clone(), position, key, input, answer };
         self.urgent.try_send(job).map_err(|error| match error {
             TrySendError::Full(_) => EventFault { status: 429, reason: String::from("too many events are waiting") },
             TrySendError::Closed(_) => EventFault::stopping(),
@@ -58,6 +60,10 @@ impl<M: Machine> Intake<M> {
 }
 
 impl<M: Machine> Sink for Intake<M> {
+    fn hear_log_first(&self, first: Position) {
+        self.memory.hear_log_first(first);
+    }
+
     fn deliver<'a>(&'a self, events: &'a [Recorded]) -> BoxFuture<'a, Result<Vec<ItemAnswer>, SinkError>> {
         Box::pin(async move {
             // All are queued before the first answer is awaited, so that they share a transaction.
@@ -96,11 +102,15 @@ struct Door {
 async fn take(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Problem> {
     let headers = request.headers().clone();
     let bytes = read_bytes(request, &()).await?;
-    if !door.secret.has_signed_request(&headers, &bytes, door.clock.now()) {
+    let now = door.clock.now();
+    if !door.secret.has_signed_request(&headers, &bytes, now) {
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_signature", "deliveries are taken from the broker only"));
     }
-    let events: Vec<Envelope> = parse_json(&bytes)?;
-    let events: Vec<Recorded> = events.into_iter().map(|event| Recorded { position: Position::START, event: Arc::new(event) }).collect();
+    let events: Vec<Recorded> = parse_json(&bytes)?;
+    // A broker that is older says nothing.
+    if let Some(first) = log_first::read(&headers, &door.secret, now) {
+        door.sink.hear_log_first(first);
+    }
     let answers = door.sink.deliver(&events).await.map_err(|error| Problem::unavailable(error.reason))?;
     if answers.is_empty() {
         return Ok(StatusCode::NO_CONTENT.into_response());

@@ -23,7 +23,7 @@ use crate::{
     relay::{self, OutboxRow},
     store::{Checkpoints, Durability, Readers, Store, StoreError},
     transport::{Publisher, Sink},
-    writer::{self, Job, Writer},
+    writer::{self, Job, Memory, Writer},
 };
 
 /// How many commands may wait; one more is answered 429.
@@ -51,7 +51,8 @@ struct Shared<M: Machine> {
     commands: mpsc::Sender<Job<M>>,
     urgent: mpsc::Sender<Job<M>>,
     outbox_rows: Arc<AtomicUsize>,
-    inbox_rows: Mutex<numbers::Counted>,
+    memory: Arc<Memory>,
+    remembered: Mutex<numbers::Counted>,
 }
 
 impl<M: Machine> Clone for Handle<M> {
@@ -140,7 +141,7 @@ impl<M: Machine> Service<M> {
         let (outbox, outbox_in) = mpsc::unbounded_channel::<Vec<OutboxRow>>();
         let (effects, effects_in) = mpsc::unbounded_channel::<PendingEffect<M>>();
         let (relayed, relayed_in) = mpsc::unbounded_channel();
-        let outbox_rows = Arc::new(AtomicUsize::new(0));
+        let (outbox_rows, memory) = (Arc::new(AtomicUsize::new(0)), Arc::new(Memory::default()));
         let readers = store.readers();
         let checkpoints = Checkpoints::start(&store, M::NAME, environment, lifecycle)?;
         let writer = Writer::resume(writer::Parts {
@@ -155,6 +156,7 @@ impl<M: Machine> Service<M> {
             outbox,
             effects,
             outbox_rows: outbox_rows.clone(),
+            memory: memory.clone(),
         })?;
         let no_thread = |cause| StoreError::Folder { path: folder.into(), cause };
         lifecycle.spawn_writer(environment.writers, M::NAME, writer.run()).map_err(no_thread)?;
@@ -168,7 +170,8 @@ impl<M: Machine> Service<M> {
             commands,
             urgent,
             outbox_rows,
-            inbox_rows: Mutex::default(),
+            memory,
+            remembered: Mutex::default(),
         };
         Ok(Self { handle: Handle { shared: Arc::new(shared) } })
     }
@@ -180,7 +183,8 @@ impl<M: Machine> Service<M> {
 
     /// Where the broker delivers events when it runs in the same process.
     pub fn intake(&self) -> Arc<dyn Sink> {
-        Arc::new(Intake::new(self.handle.shared.machine.clone(), self.handle.shared.urgent.clone()))
+        let shared = &self.handle.shared;
+        Arc::new(Intake::new(shared.machine.clone(), shared.urgent.clone(), shared.memory.clone()))
     }
 }
 

@@ -1,6 +1,9 @@
 //! The two directions of an event's travel, each a URL or a handle: to the broker, and from it to a subscriber.
 
-use crate::{BoxFuture, Envelope, Recorded};
+use crate::{BoxFuture, Envelope, Position, Recorded};
+
+/// Where the log begins, as a delivery over HTTP tells it.
+pub mod log_first;
 
 /// The way to the broker.
 pub trait Publisher: Send + Sync + 'static {
@@ -28,6 +31,12 @@ pub enum PublishError {
 pub trait Sink: Send + Sync + 'static {
     /// Delivers `events` (at most one of each lane) and waits for the answer.
     fn deliver<'a>(&'a self, events: &'a [Recorded]) -> BoxFuture<'a, Result<Vec<ItemAnswer>, SinkError>>;
+
+    /// Hears before each delivery where the log begins: no event before `first` is sent from now on. Whoever remembers nothing of what
+    /// it took need not listen.
+    fn hear_log_first(&self, first: Position) {
+        let _ = first;
+    }
 }
 
 /// The answer to one event of a batch that was not accepted. Events without one are acknowledged.

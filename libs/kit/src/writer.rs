@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    Context, Envelope, Environment, Lifecycle, Machine,
+    Context, Envelope, Environment, Lifecycle, Machine, Position,
     effects::PendingEffect,
     machine::OutcomeOf,
     planted::{Bug, is_planted},
@@ -30,6 +30,9 @@ use crate::{
 /// One input's transaction: inbox, load, decide, save.
 mod batch;
 
+/// What a service forgets.
+mod forget;
+
 /// The kit's tables, and every statement on them.
 mod rows;
 
@@ -37,6 +40,8 @@ mod rows;
 mod timers;
 
 use batch::{Batch, OpenBatch, Reply};
+pub(crate) use forget::Memory;
+use forget::{Forgetting, Forgotten};
 pub(crate) use rows::{MIGRATIONS, read_state};
 use timers::{TimerName, Timers};
 
@@ -53,8 +58,14 @@ const REST_MS: u64 = 30_000;
 pub(crate) enum Job<M: Machine> {
     /// From a client.
     Command { key: M::Key, input: M::Input, meta: Meta, answer: oneshot::Sender<Result<Committed<M>, SubmitError<M::Refusal>>> },
-    /// From the broker.
-    Event { event: Arc<Envelope>, key: M::Key, input: M::Input, answer: oneshot::Sender<Result<(), EventFault>> },
+    /// From the broker, with its place in the log, if that is known.
+    Event {
+        event: Arc<Envelope>,
+        position: Option<Position>,
+        key: M::Key,
+        input: M::Input,
+        answer: oneshot::Sender<Result<(), EventFault>>,
+    },
     /// What came of an effect.
     Outcome { effect_id: i64, effect: M::Effect, context: Context, outcomes: Vec<OutcomeOf<M>> },
     /// A timer that is due.
@@ -97,12 +108,14 @@ pub(crate) struct Parts<M: Machine> {
     pub(crate) outbox: mpsc::UnboundedSender<Vec<OutboxRow>>,
     pub(crate) effects: mpsc::UnboundedSender<PendingEffect<M>>,
     pub(crate) outbox_rows: Arc<AtomicUsize>,
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// The one writer of a service's store.
 pub(crate) struct Writer<M: Machine> {
     parts: Parts<M>,
     timers: Timers<M>,
+    forgetting: Forgetting,
     /// Outbox rows to delete with the next transaction.
     tidy: Vec<i64>,
     tidy_at: Option<Instant>,
@@ -124,7 +137,8 @@ impl<M: Machine> Writer<M> {
         }
         let timers = Timers::from_rows(rows::find_timers(db)?);
         // Whether the last erasure got that far before the stop is not known.
-        Ok(Self { parts, timers, tidy: Vec::new(), tidy_at: None, truncate_at: Some(Instant::now()) })
+        let forgetting = Forgetting::new(parts.memory.clone());
+        Ok(Self { parts, timers, forgetting, tidy: Vec::new(), tidy_at: None, truncate_at: Some(Instant::now()) })
     }
 
     /// Writes until the lifecycle halts; what is queued then is still written.
@@ -245,14 +259,17 @@ impl<M: Machine> Writer<M> {
     }
 
     /// Does all between begin and commit.
-    fn apply(&mut self, jobs: &[Job<M>]) -> Result<Batch<M>, StoreError> {
+    fn apply(&mut self, jobs: &[Job<M>]) -> Result<(Batch<M>, Forgotten), StoreError> {
         let db = &self.parts.store.connection;
         let mut batch = OpenBatch::new(&*self.parts.machine, &self.parts.environment, db);
         rows::delete_outbox(db, &self.tidy)?;
         for job in jobs {
             batch.apply(job)?;
         }
-        batch.finish()
+        let batch = batch.finish()?;
+        // After the inputs: each was looked for in what is still remembered.
+        let forgotten = self.forgetting.forget(db, self.parts.environment.clock.now(), jobs.len())?;
+        Ok((batch, forgotten))
     }
 
     fn roll_back(&self) -> Result<(), StoreError> {
@@ -260,7 +277,7 @@ impl<M: Machine> Writer<M> {
         if db.is_autocommit() { Ok(()) } else { Ok(db.execute_batch("rollback")?) }
     }
 
-    async fn commit(&mut self, mut batch: Batch<M>, jobs: Vec<Job<M>>) -> Result<(), StoreError> {
+    async fn commit(&mut self, (mut batch, forgotten): (Batch<M>, Forgotten), jobs: Vec<Job<M>>) -> Result<(), StoreError> {
         let disk = self.parts.environment.disk.clone();
         let mut jobs = Some(jobs);
         if is_planted(Bug::AcknowledgeBeforeCommit) {
@@ -271,6 +288,7 @@ impl<M: Machine> Writer<M> {
         disk.after_commit().await;
         self.tidy.clear();
         self.tidy_at = None;
+        self.forgetting.committed(forgotten);
         self.parts.checkpoints.committed();
         self.timers.apply(std::mem::take(&mut batch.timers));
         self.set_going(&mut batch);

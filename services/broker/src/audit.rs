@@ -105,9 +105,9 @@ pub struct Auditor {
 
 impl Auditor {
     /// Begins an audit of `books`.
-    pub fn new(books: Books) -> Self {
-        let rows = books.saved.rows.iter().map(|row| (row.lane.as_str().to_owned(), row.first)).collect();
-        let letters = books.saved.letters.iter().map(|letter| (letter.position, letter.state)).collect();
+    pub fn new(mut books: Books) -> Self {
+        let rows = std::mem::take(&mut books.saved.rows).into_iter().map(|row| (row.lane.as_str().to_owned(), row.first)).collect();
+        let letters = std::mem::take(&mut books.saved.letters).into_iter().map(|letter| (letter.position, letter.state)).collect();
         Self { books, rows, letters, matched: 0, found: Counts::default() }
     }
 
@@ -198,24 +198,70 @@ pub async fn names(engine: &dyn LogEngine) -> Result<Vec<String>, EngineError> {
 
 /// Folds over the whole log up to the floor of `books`.
 pub(crate) async fn fold(engine: &dyn LogEngine, stored: &Stored, books: Books) -> Result<Auditor, EngineError> {
-    let (floor, counted) = (books.saved.floor, books.checkpoint.position.max(books.saved.after));
-    let mut auditor = Auditor::new(books);
-    let first = engine.bounds().first;
-    let mut after = Position(first.0.saturating_sub(1).max(0));
-    if after > counted {
-        // The log was trimmed since the books were read.
-        return Err(EngineError::Trimmed { first });
+    let mut folding = Folding::begin(engine, stored.clone(), books)?;
+    while !folding.is_done() {
+        folding.read_page(engine).await?;
     }
-    while after < floor {
-        let page = engine.read(after, PAGE_EVENTS).await?;
-        let Some(last) = page.last() else { break };
-        after = last.position;
-        for one in page.iter().filter(|one| stored.selection_at(one.position).takes(&one.event)) {
-            auditor.see(one.position, one.event.lane());
+    Ok(folding.auditor)
+}
+
+/// An audit that is under way, and can be left for a while: its books stay as they were at its begin.
+#[derive(Debug)]
+pub(crate) struct Folding {
+    stored: Stored,
+    auditor: Auditor,
+    after: Position,
+    up_to: Position,
+}
+
+impl Folding {
+    /// Begins where the log does.
+    ///
+    /// # Errors
+    /// When the log was trimmed since `books` were read.
+    pub(crate) fn begin(engine: &dyn LogEngine, stored: Stored, books: Books) -> Result<Self, EngineError> {
+        let (up_to, counted) = (books.saved.floor, books.checkpoint.position.max(books.saved.after));
+        let first = engine.bounds().first;
+        let after = Position(first.0.saturating_sub(1).max(0));
+        if after > counted {
+            return Err(EngineError::Trimmed { first });
         }
-        tokio::task::yield_now().await;
+        Ok(Self { stored, auditor: Auditor::new(books), after, up_to })
     }
-    Ok(auditor)
+
+    /// How far the log was read.
+    pub(crate) fn after(&self) -> Position {
+        self.after
+    }
+
+    /// Whether there is nothing left to read.
+    pub(crate) fn is_done(&self) -> bool {
+        self.after >= self.up_to
+    }
+
+    /// Reads a page of the log.
+    ///
+    /// # Errors
+    /// When it cannot be read, or the log has lost what comes next.
+    pub(crate) async fn read_page(&mut self, engine: &dyn LogEngine) -> Result<(), EngineError> {
+        let page = engine.read(self.after, PAGE_EVENTS).await?;
+        for one in page.iter().filter(|one| self.stored.selection_at(one.position).takes(&one.event)) {
+            self.auditor.see(one.position, one.event.lane());
+        }
+        self.after = page.last().map_or(self.up_to, |last| last.position);
+        tokio::task::yield_now().await;
+        Ok(())
+    }
+
+    /// What was found. It says something of the books once all is read.
+    pub(crate) fn report(self) -> Report {
+        self.auditor.report()
+    }
+
+    /// The books, and up to where they count.
+    pub(crate) fn books(&self) -> (Position, Counts) {
+        (self.up_to, self.auditor.books.saved.counts)
+    }
 }
 
 #[cfg(test)]

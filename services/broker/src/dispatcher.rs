@@ -218,8 +218,10 @@ impl Dispatcher {
                         pace.spend(delivery.events.len());
                     }
                     let mut events = Vec::with_capacity(delivery.events.len());
+                    // Told with the delivery: what the log has lost by now is never sent again, not even from memory.
+                    let log_first = self.engine.bounds().first;
                     for position in &delivery.events {
-                        match self.find(&run.content, *position).await {
+                        match self.find(&run.content, *position, log_first).await {
                             Ok(event) => events.push(event),
                             Err(error) => {
                                 let reason = error.to_string().into();
@@ -231,7 +233,7 @@ impl Dispatcher {
                         }
                     }
                     let replay = self.replay.as_ref().map(|replay| replay.id.clone());
-                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, replay };
+                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, log_first, replay };
                     let (target, id) = (target.clone(), delivery.id);
                     run.flying.push(Box::pin(async move {
                         let verdict = judge(target.deliver(&events, &manner).await, events.len());
@@ -263,7 +265,10 @@ impl Dispatcher {
         }
     }
 
-    async fn find(&self, content: &BTreeMap<Position, Recorded>, position: Position) -> Result<Recorded, EngineError> {
+    async fn find(&self, content: &BTreeMap<Position, Recorded>, position: Position, log_first: Position) -> Result<Recorded, EngineError> {
+        if position < log_first {
+            return Err(EngineError::Trimmed { first: log_first });
+        }
         if let Some(event) = content.get(&position) {
             return Ok(event.clone());
         }

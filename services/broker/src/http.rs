@@ -16,7 +16,7 @@ mod subscriptions;
 mod operate;
 
 /// Checking the books against the log.
-mod audit;
+pub(crate) mod audit;
 
 /// What was given up, and what becomes of it.
 mod dead_letters;

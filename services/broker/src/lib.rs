@@ -111,8 +111,8 @@ struct Shared {
     rights: PublishRights,
     tokens: Arc<Tokens>,
     live: Arc<live::Live>,
-    /// One audit at a time: each reads the whole log.
-    auditing: tokio::sync::Mutex<()>,
+    /// One audit at a time: each reads the whole log. The last one, if it is not finished.
+    auditing: tokio::sync::Mutex<Option<http::audit::Unfinished>>,
     environment: Environment,
     lifecycle: Lifecycle,
 }

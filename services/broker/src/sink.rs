@@ -27,11 +27,14 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Uri, header};
 use kit::{
-    Recorded, Timestamp,
+    Position, Recorded, Timestamp,
     envelope::BATCH_JSON,
     http::client::{ClientError, Limits},
     security::webhook,
-    transport::{ItemAnswer, Sink, SinkError},
+    transport::{
+        ItemAnswer, Sink, SinkError,
+        log_first::{self, LOG_FIRST, LOG_SIGNATURE},
+    },
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -78,6 +81,8 @@ pub(crate) enum Target {
 pub(crate) struct Manner {
     pub(crate) subscription: String,
     pub(crate) attempt: u32,
+    /// Where the log begins: no event before it is put into a delivery after this one.
+    pub(crate) log_first: Position,
     pub(crate) replay: Option<String>,
 }
 
@@ -86,7 +91,10 @@ impl Target {
     pub(crate) async fn deliver(&self, events: &[Recorded], manner: &Manner) -> Answer {
         let delivery = async {
             match self {
-                Self::Handle(sink) => sink.deliver(events).await.into(),
+                Self::Handle(sink) => {
+                    sink.hear_log_first(manner.log_first);
+                    sink.deliver(events).await.into()
+                }
                 Self::Url(sink) => sink.send(events, manner).await,
             }
         };
@@ -160,6 +168,7 @@ impl HttpSink {
         let (id, sent_s) = (self.ways.environment.ids.uuid_v7(now).to_string(), now.as_ms() / 1_000);
         let secrets = self.trust.secrets(&self.ways.keyring, &self.subscription, now);
         let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(&id, sent_s, body)).collect();
+        let log_signatures: Vec<_> = secrets.iter().map(|secret| log_first::sign(secret, &id, sent_s, manner.log_first)).collect();
         let deadline_ms = u64::try_from(DELIVERY_TIMEOUT.as_millis()).unwrap_or(u64::MAX);
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(BATCH_JSON));
@@ -170,6 +179,8 @@ impl HttpSink {
             (SUBSCRIPTION, manner.subscription.clone()),
             (ATTEMPT, manner.attempt.to_string()),
             (DEADLINE, now.plus_ms(deadline_ms).to_rfc3339()),
+            (HeaderName::from_static(LOG_FIRST), manner.log_first.to_string()),
+            (HeaderName::from_static(LOG_SIGNATURE), log_signatures.join(" ")),
         ] {
             headers.insert(name, HeaderValue::try_from(value)?);
         }

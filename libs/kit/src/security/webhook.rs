@@ -24,7 +24,7 @@ const SECRET_PREFIX: &str = "whsec_";
 /// What a signature by a shared secret begins with.
 const VERSION_PREFIX: &str = "v1,";
 /// How old a signature may be, in milliseconds: the scheme asks for a tolerance against replays.
-const AGE_MS_MAX: i64 = 5 * 60 * 1_000;
+pub(crate) const AGE_MS_MAX: i64 = 5 * 60 * 1_000;
 
 /// What the sender and one receiver share. Neither printed nor logged by accident.
 #[derive(Clone, PartialEq, Eq)]

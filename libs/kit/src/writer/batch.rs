@@ -15,7 +15,7 @@ use super::{
     timers::{TimerMoved, TimerName},
 };
 use crate::{
-    Context, Envelope, Environment, Machine, Timestamp,
+    Context, Envelope, Environment, Machine, Position, Timestamp,
     effects::PendingEffect,
     machine::{Key, OutcomeOf, StepOf},
     planted::{Bug, is_planted},
@@ -101,7 +101,7 @@ impl<'a, M: Machine> OpenBatch<'a, M> {
     pub(super) fn apply(&mut self, job: &Job<M>) -> Result<(), StoreError> {
         let reply = match job {
             Job::Command { key, input, meta, .. } => Reply::Command(Box::new(self.apply_command(key, input, meta)?)),
-            Job::Event { event, key, input, .. } => self.apply_event(event, key, input)?,
+            Job::Event { event, position, key, input, .. } => self.apply_event((event, *position), key, input)?,
             Job::Outcome { effect_id, context, outcomes, .. } => {
                 self.apply_outcome(*effect_id, context, outcomes)?;
                 Reply::Nobody
@@ -154,8 +154,19 @@ impl<'a, M: Machine> OpenBatch<'a, M> {
         }
     }
 
-    fn apply_event(&mut self, event: &Envelope, key: &M::Key, input: &M::Input) -> Result<Reply<M>, StoreError> {
-        if rows::is_in_inbox(self.db, &event.source, &event.id)? && !is_planted(Bug::SkipInbox) {
+    fn apply_event(
+        &mut self,
+        (event, position): (&Envelope, Option<Position>),
+        key: &M::Key,
+        input: &M::Input,
+    ) -> Result<Reply<M>, StoreError> {
+        if let Some(applied) = rows::find_inbox(self.db, &event.source, &event.id)?
+            && !is_planted(Bug::SkipInbox)
+        {
+            // It was published again after the log had lost it, or no place was known: it is remembered as long as it can come from here.
+            if let Some(position) = position.filter(|position| applied.position != Some(*position)) {
+                rows::move_inbox(self.db, &event.source, &event.id, position)?;
+            }
             return Ok(Reply::Event { result: Ok(()), is_applied: false });
         }
         let context = Context {
@@ -166,7 +177,7 @@ impl<'a, M: Machine> OpenBatch<'a, M> {
         };
         match self.work_out(key, input, &context) {
             Ok(changes) => {
-                rows::insert_inbox(self.db, &event.source, &event.id, self.now)?;
+                rows::insert_inbox(self.db, &event.source, &event.id, position, self.now)?;
                 self.write(changes)?;
                 Ok(Reply::Event { result: Ok(()), is_applied: true })
             }

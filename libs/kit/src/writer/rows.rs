@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::timers::{TimerMoved, TimerName};
 use crate::{
-    Context, EventId, Machine, Timestamp,
+    Context, EventId, Machine, Position, Timestamp,
     effects::PendingEffect,
     machine::{Column, Key, Table},
     relay::OutboxRow,
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Stored for ever; append-only.
-pub(crate) const MIGRATIONS: &[&str] = &["
+pub(crate) const MIGRATIONS: &[&str] = &[
+    "
     -- An event that was applied: it is not applied again.
     create table inbox (
         source text not null,
@@ -54,7 +55,15 @@ pub(crate) const MIGRATIONS: &[&str] = &["
         created_ms bigint not null,
         primary key (scope, key)
     ) without rowid;
-"];
+",
+    "
+    -- Where an applied event stands in the log: it is forgotten once the log has lost it. Events that were applied before have no place,
+    -- and are kept; one that comes again gets its place. Positions and times rise, so both indexes grow at their end.
+    alter table inbox add column position bigint;
+    create index inbox_position on inbox (position) where position is not null;
+    create index idempotency_created on idempotency (created_ms);
+",
+];
 
 /// An entity as its row holds it.
 pub(super) struct EntityRow<S> {
@@ -110,14 +119,61 @@ fn upsert(table: &Table) -> String {
     )
 }
 
-pub(super) fn is_in_inbox(db: &Connection, source: &str, id: &EventId) -> Result<bool, StoreError> {
-    Ok(db.prepare_cached("select 1 from inbox where source = $1 and id = $2")?.exists(params![source, id.as_str()])?)
+/// An event that was applied.
+pub(super) struct Applied {
+    /// Where it stood when it came last, if that is known.
+    pub(super) position: Option<Position>,
 }
 
-pub(super) fn insert_inbox(db: &Connection, source: &str, id: &EventId, now: Timestamp) -> Result<(), StoreError> {
-    let sql = "insert into inbox (source, id, applied_ms) values ($1, $2, $3) on conflict (source, id) do nothing";
-    db.prepare_cached(sql)?.execute(params![source, id.as_str(), now.as_ms()])?;
+pub(super) fn find_inbox(db: &Connection, source: &str, id: &EventId) -> Result<Option<Applied>, StoreError> {
+    let mut statement = db.prepare_cached("select position from inbox where source = $1 and id = $2")?;
+    let row: Option<Option<i64>> = statement.query_row(params![source, id.as_str()], |row| row.get(0)).optional()?;
+    Ok(row.map(|position| Applied { position: position.map(Position) }))
+}
+
+pub(super) fn insert_inbox(
+    db: &Connection,
+    source: &str,
+    id: &EventId,
+    position: Option<Position>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // It may be there only where a fault was planted.
+    let sql = "insert into inbox (source, id, applied_ms, position) values ($1, $2, $3, $4) on conflict (source, id) do nothing";
+    db.prepare_cached(sql)?.execute(params![source, id.as_str(), now.as_ms(), position.map(|position| position.0)])?;
     Ok(())
+}
+
+/// An applied event has come again from another place.
+pub(super) fn move_inbox(db: &Connection, source: &str, id: &EventId, position: Position) -> Result<(), StoreError> {
+    let sql = "update inbox set position = $1 where source = $2 and id = $3";
+    db.prepare_cached(sql)?.execute(params![position.0, source, id.as_str()])?;
+    Ok(())
+}
+
+/// Forgets up to `rows_max` events that stand before `first`, in the order of their places, as far as they were applied up to `applied_by`.
+/// Answers how many.
+pub(super) fn forget_inbox(db: &Connection, first: Position, applied_by: Timestamp, rows_max: usize) -> Result<usize, StoreError> {
+    let rows: Vec<(String, String, i64)> = {
+        let sql = "select source, id, applied_ms from inbox where position < $1 order by position limit $2";
+        let mut statement = db.prepare_cached(sql)?;
+        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![first.0, limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let mut statement = db.prepare_cached("delete from inbox where source = $1 and id = $2")?;
+    let mut forgotten = 0;
+    // At the first that is too new it ends, so that those are not gone through again and again.
+    for (source, id, _) in rows.iter().take_while(|(_, _, applied_ms)| *applied_ms <= applied_by.as_ms()) {
+        forgotten += statement.execute([source, id])?;
+    }
+    Ok(forgotten)
+}
+
+/// When the first event in the log was applied that is remembered with its place.
+pub(super) fn oldest_in_inbox(db: &Connection) -> Result<Option<Timestamp>, StoreError> {
+    let sql = "select applied_ms from inbox where position is not null order by position limit 1";
+    Ok(db.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?.map(Timestamp::from_ms))
 }
 
 /// Inserts an event that waits for the broker and gives its row's id.
@@ -257,6 +313,18 @@ pub(super) fn insert_idempotency<M: Machine>(
         statement.execute(params![scope, idempotency.key, fingerprint, key.table(), key.id(), now.as_ms()])?;
     }
     Ok(())
+}
+
+/// Forgets up to `rows_max` keys that made something before `before`, the oldest first. Answers how many.
+pub(super) fn forget_idempotency(db: &Connection, before: Timestamp, rows_max: usize) -> Result<usize, StoreError> {
+    let rows: Vec<(String, String)> = {
+        let mut statement = db.prepare_cached("select scope, key from idempotency where created_ms < $1 order by created_ms limit $2")?;
+        let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+        let rows = statement.query_map([before.as_ms(), limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    let mut statement = db.prepare_cached("delete from idempotency where scope = $1 and key = $2")?;
+    rows.iter().try_fold(0, |forgotten, (scope, key)| Ok(forgotten + statement.execute([scope, key])?))
 }
 
 /// Empties the write-ahead file, so that overwritten rows cannot be read there; false if a reader was in the way.

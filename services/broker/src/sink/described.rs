@@ -1,6 +1,10 @@
 //! What a delivery looks like to whoever takes it.
 
-use kit::{envelope::BATCH_JSON, security::webhook};
+use kit::{
+    envelope::BATCH_JSON,
+    security::webhook,
+    transport::log_first::{LOG_FIRST, LOG_SIGNATURE},
+};
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
@@ -10,8 +14,9 @@ use super::{ATTEMPT, Body, DEADLINE, REPLAY, REQUEST_ORIGIN, SUBSCRIPTION, TRACE
 pub(crate) fn headers() -> Value {
     let text = |says: &str| json!({"type": "string", "description": says});
     let shaped = |pattern: &str, says: &str| json!({"type": "string", "pattern": pattern, "description": says});
+    let signatures = "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)?$";
     let signature = shaped(
-        "^v1,[A-Za-z0-9+/]{43}=( v1,[A-Za-z0-9+/]{43}=)?$",
+        signatures,
         "`v1,` and the base64 of HMAC-SHA-256 over `id.timestamp.body`; two with a space between them while a secret is replaced.",
     );
     let always = [
@@ -19,6 +24,8 @@ pub(crate) fn headers() -> Value {
         (webhook::ID, text("Names the delivery (Standard Webhooks).")),
         (webhook::TIMESTAMP, shaped("^[0-9]+$", "When it was signed, in seconds since 1970.")),
         (webhook::SIGNATURE, signature),
+        (LOG_FIRST, shaped("^[0-9]+$", "Where the log begins: events before this position are not sent any more.")),
+        (LOG_SIGNATURE, shaped(signatures, "Signs `cascade-log-first` as `webhook-signature` signs the body.")),
     ];
     let ours = [
         (SUBSCRIPTION, shaped("^[a-z][a-z0-9-]{0,63}$", "The subscription.")),

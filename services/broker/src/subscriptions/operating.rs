@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 
 use super::{Subscription, Subscriptions, stored::Stored, wanted::Start};
 use crate::{
-    audit::{self, AuditError, Report},
+    audit::{AuditError, Books, Folding, Report},
     dispatcher::{Instruction, Look, Oldest},
     engine::EngineError,
     lanes::Lane,
@@ -155,6 +155,11 @@ impl Subscriptions {
 
     /// Audits the books of the subscription `name` against the log, while both are in use.
     pub(crate) async fn audit(&self, name: &str) -> Result<Report, AuditError> {
+        Ok(self.begin_audit(name, || false).await?.report())
+    }
+
+    /// Begins such an audit, and reads the log until all is read or `is_enough`.
+    pub(crate) async fn begin_audit(&self, name: &str, is_enough: impl Fn() -> bool) -> Result<Folding, AuditError> {
         let mut tries = 0;
         loop {
             let (stored, books) = self.tell(name, |reply| Instruction::Show { reply }).await.map_err(|error| match error {
@@ -162,13 +167,30 @@ impl Subscriptions {
                 OperateError::Engine(error) => AuditError::Engine(error),
             })?;
             tries += 1;
-            match audit::fold(self.engine.as_ref(), &stored, books).await {
-                Ok(auditor) => return Ok(auditor.report()),
+            match self.fold_some(stored, books, &is_enough).await {
+                Ok(folding) => return Ok(folding),
                 // The log was trimmed meanwhile; the books know it by now.
                 Err(EngineError::Trimmed { .. }) if tries < AUDITS_MAX => {}
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    async fn fold_some(&self, stored: Stored, books: Books, is_enough: impl Fn() -> bool) -> Result<Folding, EngineError> {
+        let mut folding = Folding::begin(self.engine.as_ref(), stored, books)?;
+        self.go_on_with_audit(&mut folding, is_enough).await?;
+        Ok(folding)
+    }
+
+    /// Reads on, a page at least, until all is read or `is_enough`.
+    pub(crate) async fn go_on_with_audit(&self, folding: &mut Folding, is_enough: impl Fn() -> bool) -> Result<(), EngineError> {
+        while !folding.is_done() {
+            folding.read_page(self.engine.as_ref()).await?;
+            if is_enough() {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Tells the dispatcher of `name` something, and waits for its answer.

@@ -1,12 +1,18 @@
 //! The log loses its oldest events: who holds it, and what becomes of those who do not.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use kit::{Envelope, Position};
+use kit::{
+    BoxFuture, Envelope, Position, Recorded,
+    transport::{ItemAnswer, Sink, SinkError},
+};
 use serde_json::json;
 
 use super::{
-    DEADLINE,
+    DEADLINE, TYPE,
     delivery::{Subscriber, Temper, dead_letters, let_time_pass, live, start, wait_until},
     environment, event, settings,
     subscribing::subscribe,
@@ -198,5 +204,46 @@ fn a_lane_whose_events_were_trimmed_without_asking_goes_on_with_what_is_left_of_
         assert_eq!(status(&broker).reset.map(|reset| (reset.after, reset.up_to)), Some((Position(1), Position(4))));
         broker.publisher().publish(&[numbered(6, "new")]).await.unwrap();
         wait_until(|| status(&broker).floor == Position(6)).await;
+    });
+}
+
+/// Hears where the log begins, and notes that with each place that it is sent; it takes nothing at first.
+#[derive(Default)]
+struct Hearing {
+    log_first: Mutex<Option<Position>>,
+    sent: Mutex<Vec<(Position, Option<Position>)>>,
+    is_taking: Mutex<bool>,
+}
+
+impl Sink for Hearing {
+    fn hear_log_first(&self, first: Position) {
+        *self.log_first.lock().unwrap() = Some(first);
+    }
+
+    fn deliver<'a>(&'a self, events: &'a [Recorded]) -> BoxFuture<'a, Result<Vec<ItemAnswer>, SinkError>> {
+        let heard = *self.log_first.lock().unwrap();
+        self.sent.lock().unwrap().extend(events.iter().map(|event| (event.position, heard)));
+        let failed = SinkError { status: Some(503), retry_after_s: None, reason: "later".into() };
+        let answer = if *self.is_taking.lock().unwrap() { Ok(Vec::new()) } else { Err(failed) };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[test]
+fn each_delivery_says_where_the_log_begins_and_what_is_before_that_is_sent_no_more() {
+    let (folder, hearing) = (tempfile::tempdir().unwrap(), Arc::new(Hearing::default()));
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
+        broker.attach("tester", [TYPE], 1, hearing.clone()).await.unwrap();
+        broker.publisher().publish(&(1..=6).map(|n| numbered(n, &n.to_string())).collect::<Vec<_>>()).await.unwrap();
+        wait_until(|| hearing.sent.lock().unwrap().len() >= 6).await;
+        assert!(hearing.sent.lock().unwrap().drain(..).all(|(_, heard)| heard == Some(Position(1))));
+        // They wait in memory to be sent again.
+        broker.engine().trim(Position(4)).await.unwrap();
+        *hearing.is_taking.lock().unwrap() = true;
+        wait_until(|| status(&broker).floor == Position(6)).await;
+        let mut sent = hearing.sent.lock().unwrap().clone();
+        sent.sort_unstable();
+        assert_eq!(sent, [5, 6].map(|position| (Position(position), Some(Position(5)))));
     });
 }

@@ -68,6 +68,7 @@ async fn a_subscriber_behind_a_url_gets_signed_batches_and_answers_for_each_even
         let sent_s: i64 = text("webhook-timestamp").parse().unwrap();
         let now = Timestamp::from_ms(sent_s * 1_000);
         assert!(secret.has_signed(&text("webhook-signature"), &text("webhook-id"), sent_s, &body, now));
+        assert_eq!(kit::transport::log_first::read(&headers, &secret, now), Some(kit::Position(1)));
     }
 }
 

@@ -17,7 +17,9 @@ use crate::{
     Broker, audit,
     dispatcher::{Decision, State, Status},
     engine::LogEngine,
+    http::audit::answer_part,
     lanes::{Counts, LetterState},
+    retention::Holders,
     subscriptions::{By, Expected, wanted::Start},
     tests::Shop,
 };
@@ -259,6 +261,7 @@ async fn an_operator_sees_the_books_beside_what_the_log_says_and_books_that_are_
         "subscription": "tester",
         "agrees": true,
         "up_to": "3",
+        "next": null,
         "books": {"matched": 3, "delivered": 1, "dead_lettered": 1, "discarded": 0, "expired": 0, "pending": 1},
         "checks": [
             check("matched", 3, 3), check("pending", 1, 1), check("dead_lettered", 1, 1), check("discarded", 0, 0),
@@ -285,4 +288,55 @@ async fn an_operator_sees_the_books_beside_what_the_log_says_and_books_that_are_
     let _another = shop.broker.shared.auditing.lock().await;
     let (code, body) = shop.get(OPERATOR, path).await;
     assert_eq!((code, &body["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("busy")));
+}
+
+/// Events enough for three pages, all of them taken; and an audit that was left after the first page.
+async fn left_after_a_page(shop: &Shop) -> Value {
+    let taker = subscriber(Temper::Fine);
+    subscribe(&shop.broker, &taker, json!({})).await.unwrap();
+    for some in 0..5 {
+        let events: Vec<_> = (0..500).map(|n| numbered(&format!("{some}-{n}"), 1)).collect();
+        shop.broker.publisher().publish(&events).await.unwrap();
+    }
+    wait_until(|| status(&shop.broker).floor == Position(2_500)).await;
+    let mut last = shop.broker.shared.auditing.lock().await;
+    // As if the time was up at once.
+    let answer = answer_part(&shop.broker.shared, &mut last, ("tester", None), || true).await.unwrap();
+    let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn an_audit_that_takes_long_is_gone_on_with_where_it_was_left() {
+    let shop = shop().await;
+    let part = left_after_a_page(&shop).await;
+    assert_eq!((&part["agrees"], &part["up_to"], &part["next"]), (&Value::Null, &json!("2500"), &json!("1000")));
+    assert_eq!((&part["checks"], &part["books"]["delivered"]), (&json!([]), &json!(2_500)));
+    let path = |after: i64| format!("/api/subscriptions/tester/audit?after={after}");
+    // What happens meanwhile is for another audit.
+    shop.broker.publisher().publish(&[numbered("new", 1)]).await.unwrap();
+    wait_until(|| status(&shop.broker).floor == Position(2_501)).await;
+    for (path, code) in [(path(999), 409), ("/api/subscriptions/other/audit?after=1000".to_owned(), 404), (path(-1), 409)] {
+        let (status, body) = shop.get(OPERATOR, &path).await;
+        assert_eq!(status.as_u16(), code, "{path} {body}");
+    }
+    let (code, body) = shop.get(OPERATOR, "/api/subscriptions/tester/audit?after=x").await;
+    assert_eq!((code, &body["code"]), (StatusCode::BAD_REQUEST, &json!("invalid_query")));
+    let (code, whole) = shop.get(OPERATOR, &path(1_000)).await;
+    assert_eq!((code, &whole["agrees"], &whole["up_to"], &whole["next"]), (StatusCode::OK, &json!(true), &json!("2500"), &Value::Null));
+    assert_eq!(whole["checks"][0], json!({"what": "matched", "books": 2_500, "log": 2_500}));
+    let (code, body) = shop.get(OPERATOR, &path(1_000)).await;
+    assert_eq!((code, &body["code"], &body["field"]), (StatusCode::CONFLICT, &json!("other_audit"), &json!("after")));
+}
+
+#[tokio::test]
+async fn an_audit_whose_rest_was_trimmed_is_begun_anew() {
+    let shop = shop().await;
+    left_after_a_page(&shop).await;
+    shop.broker.shared.subscriptions.release(Position(2_000)).await.unwrap();
+    shop.broker.engine().trim(Position(2_000)).await.unwrap();
+    let (code, body) = shop.get(OPERATOR, "/api/subscriptions/tester/audit?after=1000").await;
+    assert_eq!((code, &body["code"]), (StatusCode::GONE, &json!("trimmed")));
+    let (code, body) = shop.get(OPERATOR, "/api/subscriptions/tester/audit").await;
+    assert_eq!((code, &body["agrees"], &body["next"]), (StatusCode::OK, &json!(true), &Value::Null));
 }

@@ -1,6 +1,6 @@
 //! Subscriptions, and what operators do with them.
 
-use kit::describe::{Api, Input, Operation, Who};
+use kit::describe::{Api, Input, Operation, Who, schemas};
 use serde_json::{Value, json};
 
 use super::{OPERATED, filters, grace, name, object, or_null, place, types};
@@ -126,10 +126,16 @@ fn operating(api: &mut Api) {
     let operation = one(("get", "/api/subscriptions/{name}/audit"), "auditSubscription", "Counts again what became of the events");
     api.add(
         operation
-            .says("Reads the log once more, and compares it with the books. One audit runs at a time.")
+            .says(
+                "Reads the log once more, and compares it with the books. One audit runs at a time. After ten seconds it answers how far it \
+                 came, as `next`: ask again with that as `after`, and it goes on.",
+            )
             .tag("operating")
             .by(OPERATED)
-            .answers::<Audited<'static>>(200, "Both counts, and whether they agree.")
+            .with_query(&[Input { says: "Goes on with the audit that was left here: the `next` of its last answer.", ..schemas::after() }])
+            .answers::<Audited<'static>>(200, "Both counts, and whether they agree; or how far the log was read.")
+            .problems(409, &["other_audit"])
+            .problems(410, &["trimmed"])
             .problems(429, &["busy"])
             .problems(500, &["log_damaged"]),
     );
