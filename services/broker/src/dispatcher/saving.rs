@@ -13,6 +13,8 @@ use crate::{
 const SAVE_AFTER_MS: u64 = 1_000;
 /// How many positions of progress stay unsaved.
 const SAVE_AFTER_POSITIONS: u64 = 1_000;
+/// The same while a subscription catches up: each save is a commit that the others' events wait for.
+const SAVE_AFTER_POSITIONS_BEHIND: u64 = 16_000;
 /// The pause after the engine failed, in milliseconds.
 const FAILED_PAUSE_MS: u64 = 1_000;
 /// How many lanes are saved at once: a larger write would keep appends waiting. Of those that only failed once more no more than this
@@ -121,7 +123,10 @@ fn is_due(run: &Run, now: Timestamp) -> bool {
     }
     match run.lanes.urgency() {
         Urgency::Nothing => false,
-        Urgency::Soon { advanced } => run.saving.is_more || advanced >= SAVE_AFTER_POSITIONS || now >= run.saving.due_at,
+        Urgency::Soon { advanced } => {
+            let save_after = if run.catch_up.is_on() { SAVE_AFTER_POSITIONS_BEHIND } else { SAVE_AFTER_POSITIONS };
+            run.saving.is_more || advanced >= save_after || now >= run.saving.due_at
+        }
         Urgency::Now { .. } => true,
     }
 }
