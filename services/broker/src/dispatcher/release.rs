@@ -1,6 +1,9 @@
 //! The log is to lose its oldest events: a subscription that must not lose any holds it, another one counts what it loses.
 
-use kit::{Position, Recorded};
+use kit::{
+    Position, Recorded,
+    planted::{Bug, is_planted},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +33,8 @@ impl Dispatcher {
     pub(super) async fn release(&self, run: &mut Run, up_to: Position) -> Result<Position, EngineError> {
         self.flush(run).await?;
         let settled = run.lanes.settled_up_to();
-        let released = if self.stored.wanted.required == Some(true) { up_to.min(settled) } else { up_to };
+        let is_held = self.stored.wanted.required == Some(true) && !is_planted(Bug::LoseRequired);
+        let released = if is_held { up_to.min(settled) } else { up_to };
         let (before, start) = (run.lanes.counts().expired, settled.max(Position(self.engine.bounds().first.0 - 1)));
         // From here on the log need not have what was counted.
         self.set_checkpoint(run);
