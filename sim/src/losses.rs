@@ -28,7 +28,7 @@ use crate::{
 /// Sets what is drawn for the log apart from what is drawn for all else.
 const SALT: u64 = 0x6c6f_6773_6c6f_6773;
 /// How large the log may be, in bytes.
-const BYTES_MAX: std::ops::Range<u64> = 4_000..40_000;
+const BYTES_MAX: std::ops::Range<u64> = 2_000..16_000;
 /// Longer than a taken event's answer is on its way, while the broker loses an event of it.
 const ANSWERED_AFTER_MS: u64 = 1_500;
 /// Longer than it takes until a taken event is known to be taken after a crash.
@@ -270,6 +270,9 @@ pub(crate) fn check_end(stores: &Stores, log: &[Logged], partner: &Partner) -> a
 fn check_replay(replay: &Value, log: &[Logged], partner: &Partner) -> anyhow::Result<Option<String>> {
     let field = |name: &str| replay.get(name).cloned().unwrap_or_default();
     let (after, to): (Position, Position) = (serde_json::from_value(field("after"))?, serde_json::from_value(field("to"))?);
+    if field("ended").is_null() {
+        return Ok(Some(format!("a replay from {} to {to} has not ended", after.next())));
+    }
     let counts: Account = serde_json::from_value(field("ended").get("counts").cloned().unwrap_or_default())?;
     let asked: Vec<_> = log.iter().filter(|one| one.position > after && one.position <= to && partner.wants(one)).collect();
     let id = field("id").as_str().unwrap_or_default().to_owned();

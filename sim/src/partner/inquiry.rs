@@ -28,6 +28,24 @@ pub(super) fn check(witness: &Witness, (position, forgotten): (Position, Positio
     }
 }
 
+/// What is wrong with how the outsider's subscription is said to stand.
+pub(super) fn check_status(status: StatusCode, body: &Value) -> Vec<String> {
+    let count = |name: &str| body.pointer(&format!("/status/counts/{name}")).and_then(Value::as_i64);
+    let parts: Option<i64> = ["delivered", "dead_lettered", "discarded", "expired", "pending"].into_iter().map(count).sum();
+    let is_told = count("expired") == Some(0) || body.pointer("/status/reset/expired").is_some();
+    match status {
+        StatusCode::GONE => vec![String::from("the partner's subscription is said to be trimmed")],
+        StatusCode::OK if parts.is_none() || parts != count("matched") || !is_told => vec![format!("the partner stands wrong: {body}")],
+        _ => Vec::new(),
+    }
+}
+
+/// What is wrong with the broker's own audit.
+pub(super) fn check_audit(status: StatusCode, body: &Value) -> Option<String> {
+    let is_wrong = status == StatusCode::OK && body.get("agrees") != Some(&Value::Bool(true));
+    is_wrong.then(|| format!("the broker finds books wrong: {body}"))
+}
+
 fn check_stages(witness: &Witness, position: Position, body: &Value) -> Vec<String> {
     let text = |json: &Value, name: &str| json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let Some(one) = witness.archive.events().into_iter().find(|one| one.position == position) else { return Vec::new() };

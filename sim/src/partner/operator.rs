@@ -91,6 +91,17 @@ impl Operator {
                 let asked = json!({"from": "earliest", "rate_per_s": REPLAY_RATE_PER_S});
                 is_replayed = self.ask(Method::POST, "/replays", &asked).await.is_some_and(|answer| answer.status().is_success());
             }
+            if let Some(answer) = self.ask(Method::GET, "", &Value::Null).await {
+                let body = serde_json::from_slice(answer.body()).unwrap_or_default();
+                self.witness.archive.blame(inquiry::check_status(answer.status(), &body));
+            }
+            for name in [PARTNER, "order", "payment", "delivery"] {
+                let uri = format!("http://broker:4005/api/subscriptions/{name}/audit");
+                if let Some(answer) = self.send(Method::GET, &uri, String::new()).await {
+                    let body = serde_json::from_slice(answer.body()).unwrap_or_default();
+                    self.witness.archive.blame(inquiry::check_audit(answer.status(), &body));
+                }
+            }
             for position in inquiry::positions(&self.witness.archive) {
                 let forgotten = self.witness.archive.told_and_forgotten().1;
                 let uri = format!("http://broker:4005/api/events/{position}/deliveries");
