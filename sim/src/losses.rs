@@ -226,6 +226,12 @@ impl Witness {
         self.partner.has(one)
     }
 
+    /// Up to where the outsider is told that it lost events.
+    pub(crate) fn told_to_partner(&self) -> Position {
+        let saved = self.stores.partner_books().ok().flatten();
+        saved.and_then(|saved| saved.reset).map_or(Position::START, |reset| reset.up_to)
+    }
+
     /// Whether `service` has applied it.
     pub(crate) fn is_applied(&self, service: &str, one: &Logged) -> bool {
         self.stores.unapplied(service, std::iter::once(one)).is_ok_and(|unapplied| unapplied.is_empty())

@@ -66,6 +66,7 @@ pub use standing::Standing;
 pub use tuning::{OnExhausted, Tuning};
 
 use concurrency::Concurrency;
+use expire::Lost;
 use ledger::Ledger;
 use saving::Unsaved;
 use state::{Aside, Class, Flight, LaneState, Waiting};
@@ -130,6 +131,7 @@ pub struct Lanes {
     delivery_last: u64,
     /// Events that are in flight, and that the log has lost.
     lost_in_flight: BTreeSet<Position>,
+    lost: Lost,
     concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
@@ -168,6 +170,7 @@ impl Lanes {
             flights: BTreeMap::new(),
             delivery_last: 0,
             lost_in_flight: BTreeSet::new(),
+            lost: Lost::known_after(saved.floor),
             concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,

@@ -20,7 +20,10 @@ pub(super) fn positions(archive: &Archive) -> Vec<Position> {
 pub(super) fn check(witness: &Witness, (position, forgotten): (Position, Position), status: StatusCode, body: &Value) -> Vec<String> {
     let told = witness.archive.told_and_forgotten().0;
     match status {
-        StatusCode::GONE if position > told => vec![format!("the event at {position} is said to be trimmed, and is not")],
+        // What the outsider was told that it loses counts as gone.
+        StatusCode::GONE if position > told.max(witness.told_to_partner()) => {
+            vec![format!("the event at {position} is said to be trimmed, and is not")]
+        }
         StatusCode::NOT_FOUND => vec![format!("the event at {position} is said never to have been")],
         StatusCode::OK if position <= forgotten => vec![format!("the event at {position} was trimmed, and is shown")],
         StatusCode::OK => check_stages(witness, position, body),

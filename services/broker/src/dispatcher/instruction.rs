@@ -128,6 +128,7 @@ impl Dispatcher {
             }
             Instruction::Stand { position, lane, reply } => {
                 let standing = self.stand(run.lanes.standing(position, &lane), position, &lane).await;
+                let standing = standing.and_then(|standing| taken_or_lost(run, position, standing));
                 let status = self.status_now(run, self.engine.tail().last());
                 drop(reply.send(standing.map(|standing| (standing, status, self.stored.clone()))));
             }
@@ -236,5 +237,18 @@ impl Dispatcher {
     async fn show_books(&self, run: &mut Run) -> Result<(Stored, Books), EngineError> {
         self.flush(run).await?;
         Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.key).await?))
+    }
+}
+
+/// Tells what was lost from what was taken, while the log still has both. After a crash nobody knows; then the event counts as gone.
+fn taken_or_lost(run: &Run, position: Position, standing: Standing) -> Result<Standing, EngineError> {
+    let reset = run.keeping.cursor().reset.filter(|reset| position > reset.after && position <= reset.up_to);
+    match (reset, standing) {
+        (Some(reset), Standing::Settled) => match run.lanes.was_lost(position) {
+            Some(true) => Ok(Standing::Lost),
+            Some(false) => Ok(Standing::Settled),
+            None => Err(EngineError::Trimmed { first: reset.up_to.next() }),
+        },
+        (_, standing) => Ok(standing),
     }
 }

@@ -20,13 +20,44 @@ pub struct Loss {
     letters: BTreeSet<Position>,
 }
 
+/// How many of the events that were lost are known one by one.
+const LOST_MAX: usize = 4_096;
+
+/// The events that were lost last, for whoever asks about one while the log still has it.
+#[derive(Debug)]
+pub(super) struct Lost {
+    events: BTreeSet<Position>,
+    /// Of those up to here that are not among them nobody knows any more.
+    known_after: Position,
+}
+
+impl Lost {
+    /// Knows nothing of the events up to `known_after`, and that none behind it is lost.
+    pub(super) fn known_after(known_after: Position) -> Self {
+        Self { events: BTreeSet::new(), known_after }
+    }
+
+    fn add(&mut self, position: Position) {
+        self.events.insert(position);
+        while self.events.len() > LOST_MAX {
+            self.known_after = self.events.pop_first().unwrap_or_default().max(self.known_after);
+        }
+    }
+}
+
 impl Lanes {
+    /// Whether the event at `position`, which is settled, was lost rather than taken; none when nobody knows any more.
+    pub fn was_lost(&self, position: Position) -> Option<bool> {
+        if self.lost.events.contains(&position) { Some(true) } else { (position > self.lost.known_after).then_some(false) }
+    }
+
     /// The log loses the events up to `up_to`: those that are open go at once.
     pub fn expire_open(&mut self, up_to: Position) {
         let open: Vec<_> = self.open.range(..=up_to).map(|(position, _)| *position).collect();
         for position in open {
             self.close(position);
             self.ledger.enter(position, Fate::Expired);
+            self.lost.add(position);
         }
         let lanes = self.lanes.iter().filter(|(lane, state)| state.aside.is_none() && !lane.is_apart());
         let lanes: Vec<_> = lanes.map(|(lane, _)| lane.clone()).collect();
@@ -39,7 +70,10 @@ impl Lanes {
             return;
         }
         self.read_head = position;
-        let fate = self.fate_before(position, &Lane::new(name)).unwrap_or(Fate::Expired);
+        let fate = self.fate_before(position, &Lane::new(name)).unwrap_or_else(|| {
+            self.lost.add(position);
+            Fate::Expired
+        });
         self.ledger.enter(position, fate);
     }
 
@@ -55,7 +89,10 @@ impl Lanes {
         for (position, lane, state) in &letters {
             match state {
                 LetterState::Discarded { .. } => self.unsaved(lane).forgotten += i64::from(*position > self.after),
-                LetterState::Waiting | LetterState::Redriving => self.change(lane, *position, state.fate(), Fate::Expired),
+                LetterState::Waiting | LetterState::Redriving => {
+                    self.change(lane, *position, state.fate(), Fate::Expired);
+                    self.lost.add(*position);
+                }
             }
             self.parked.remove(position);
             self.forget_letter(lane, *position);
@@ -68,6 +105,7 @@ impl Lanes {
     pub fn expire_aside(&mut self, loss: &Loss, lane: &Lane, position: Position) {
         if !loss.letters.contains(&position) {
             self.change(lane, position, Fate::Deferred, Fate::Expired);
+            self.lost.add(position);
         }
     }
 
