@@ -62,6 +62,12 @@ impl Stores {
         self.count("broker", "state where key like 'replay/%' and json_extract(value, '$.ended') is null") == Some(0)
     }
 
+    /// Up to where some subscription has let go of the log.
+    pub(crate) fn released(&self) -> rusqlite::Result<Position> {
+        let sql = "select coalesce(max(cast(json_extract(value, '$.released') as integer)), 0) from state where key like 'floor/%'";
+        self.open("broker")?.query_row(sql, [], |row| row.get(0).map(Position))
+    }
+
     /// The outsider's replays, as the broker has kept them.
     pub(crate) fn replays(&self) -> anyhow::Result<Vec<Value>> {
         let rows = self.rows("broker", &format!("select key, value from state where key like 'replay/{PARTNER}/%'"))?;

@@ -226,10 +226,9 @@ impl Witness {
         self.partner.has(one)
     }
 
-    /// Up to where the outsider is told that it lost events.
-    pub(crate) fn told_to_partner(&self) -> Position {
-        let saved = self.stores.partner_books().ok().flatten();
-        saved.and_then(|saved| saved.reset).map_or(Position::START, |reset| reset.up_to)
+    /// Up to where some subscription has let go of the log.
+    pub(crate) fn released(&self) -> Position {
+        self.stores.released().unwrap_or_default()
     }
 
     /// Whether `service` has applied it.

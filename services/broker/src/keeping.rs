@@ -44,6 +44,8 @@ pub(crate) struct Cursor {
     pub(crate) counts: Counts,
     /// What was counted of events that the log may have lost.
     pub(crate) checkpoint: Checkpoint,
+    /// The log was let go of its events up to here.
+    pub(crate) released: Position,
     /// Nothing is delivered.
     pub(crate) is_paused: bool,
     /// What was lost last.

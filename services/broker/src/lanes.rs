@@ -66,7 +66,7 @@ pub use standing::Standing;
 pub use tuning::{OnExhausted, Tuning};
 
 use concurrency::Concurrency;
-use expire::Lost;
+use expire::Gone;
 use ledger::Ledger;
 use saving::Unsaved;
 use state::{Aside, Class, Flight, LaneState, Waiting};
@@ -131,7 +131,7 @@ pub struct Lanes {
     delivery_last: u64,
     /// Events that are in flight, and that the log has lost.
     lost_in_flight: BTreeSet<Position>,
-    lost: Lost,
+    gone: Gone,
     concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
@@ -170,7 +170,7 @@ impl Lanes {
             flights: BTreeMap::new(),
             delivery_last: 0,
             lost_in_flight: BTreeSet::new(),
-            lost: Lost::known_after(saved.floor),
+            gone: Gone::known_after(saved.floor),
             concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,

@@ -20,8 +20,8 @@ pub(super) fn positions(archive: &Archive) -> Vec<Position> {
 pub(super) fn check(witness: &Witness, (position, forgotten): (Position, Position), status: StatusCode, body: &Value) -> Vec<String> {
     let told = witness.archive.told_and_forgotten().0;
     match status {
-        // What the outsider was told that it loses counts as gone.
-        StatusCode::GONE if position > told.max(witness.told_to_partner()) => {
+        // What the log was let go of counts as gone, although it may still be there.
+        StatusCode::GONE if position > told.max(witness.released()) => {
             vec![format!("the event at {position} is said to be trimmed, and is not")]
         }
         StatusCode::NOT_FOUND => vec![format!("the event at {position} is said never to have been")],
@@ -68,7 +68,7 @@ fn check_stages(witness: &Witness, position: Position, body: &Value) -> Vec<Stri
             _ => true,
         };
         if !is_right {
-            wrong.push(format!("the event at {position} is said to be {state} for {name}"));
+            wrong.push(format!("the event at {position} is said to be {state} for {name}: {item}"));
         }
     }
     wrong

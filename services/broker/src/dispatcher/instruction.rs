@@ -128,7 +128,7 @@ impl Dispatcher {
             }
             Instruction::Stand { position, lane, reply } => {
                 let standing = self.stand(run.lanes.standing(position, &lane), position, &lane).await;
-                let standing = standing.and_then(|standing| taken_or_lost(run, position, standing));
+                let standing = standing.and_then(|standing| at_last(run, position, standing));
                 let status = self.status_now(run, self.engine.tail().last());
                 drop(reply.send(standing.map(|standing| (standing, status, self.stored.clone()))));
             }
@@ -241,14 +241,12 @@ impl Dispatcher {
 }
 
 /// Tells what was lost from what was taken, while the log still has both. After a crash nobody knows; then the event counts as gone.
-fn taken_or_lost(run: &Run, position: Position, standing: Standing) -> Result<Standing, EngineError> {
-    let reset = run.keeping.cursor().reset.filter(|reset| position > reset.after && position <= reset.up_to);
-    match (reset, standing) {
-        (Some(reset), Standing::Settled) => match run.lanes.was_lost(position) {
-            Some(true) => Ok(Standing::Lost),
-            Some(false) => Ok(Standing::Settled),
-            None => Err(EngineError::Trimmed { first: reset.up_to.next() }),
-        },
-        (_, standing) => Ok(standing),
+fn at_last(run: &Run, position: Position, standing: Standing) -> Result<Standing, EngineError> {
+    let released = run.keeping.cursor().released;
+    match standing {
+        Standing::Settled if position <= released => {
+            run.lanes.standing_at_last(position).ok_or(EngineError::Trimmed { first: released.next() })
+        }
+        standing => Ok(standing),
     }
 }

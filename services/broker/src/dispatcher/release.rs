@@ -49,6 +49,8 @@ impl Dispatcher {
         let loss = self.loss(run, first);
         // From here on the log need not have what was counted.
         self.set_checkpoint(run);
+        let cursor = run.keeping.cursor_mut();
+        cursor.released = cursor.released.max(released);
         let mut at = start.min(end);
         loop {
             let next = Position(at.0.saturating_add(SLICE_POSITIONS)).min(end);

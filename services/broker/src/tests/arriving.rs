@@ -201,6 +201,21 @@ fn an_event_that_was_taken_is_not_said_to_be_lost_with_those_around_it() {
     });
 }
 
+#[test]
+fn an_event_that_was_given_up_for_good_is_said_to_be_while_it_can_still_be_asked_for() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Hates("bad", 422), 1));
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({"required": false})).await.unwrap();
+        broker.publisher().publish(&[numbered(1, "bad", "ann")]).await.unwrap();
+        wait_until(|| status(&broker).dead_letters == 1).await;
+        let discarded = broker.shared.subscriptions.decide("tester", crate::dispatcher::Decision::Discard, vec![Position(1)]).await;
+        assert_eq!(discarded, Ok(1));
+        broker.shared.subscriptions.release(Position(1)).await.unwrap();
+        assert_eq!(stage(&broker, "tester", 1).await["state"], "discarded");
+    });
+}
+
 async fn until<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let all = async {
         loop {

@@ -234,7 +234,10 @@ fn whoever_begins_while_the_log_is_about_to_lose_events_begins_behind_them() {
         subscribe(&broker, &taker, json!({"required": true})).await.unwrap();
         broker.engine().trim(Position(6)).await.unwrap();
         wait_until(|| status(&broker).floor == Position(9)).await;
-        assert_eq!((status(&broker).after, status(&broker).reset, taker.lanes()), (Position(6), None, ["7", "8", "9"].map(String::from).into()));
+        assert_eq!(
+            (status(&broker).after, status(&broker).reset, taker.lanes()),
+            (Position(6), None, ["7", "8", "9"].map(String::from).into())
+        );
     });
 }
 
