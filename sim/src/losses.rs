@@ -163,8 +163,16 @@ pub(crate) struct Witness {
     pub(crate) archive: Archive,
     stores: Stores,
     partner: Partner,
-    /// The outsider's books when the log was trimmed last.
-    before: Arc<Mutex<Counts>>,
+    before: Arc<Mutex<Before>>,
+}
+
+/// How many events the outsider had lost.
+#[derive(Debug, Clone, Copy, Default)]
+struct Before {
+    /// When the log was told to forget last.
+    last: i64,
+    /// When it had done so: what it is told of while a crash keeps it from that is one loss.
+    loss: i64,
 }
 
 impl Witness {
@@ -182,7 +190,8 @@ impl Witness {
         self.archive.blame(self.unapplied(&losing).map_err(|error| EngineError::Failed(error.to_string()))?);
         if let Some(entry) = engine.state_get(&Saved::key()).await? {
             let saved = Saved::parse(&entry.value).map_err(|error| EngineError::Failed(error.to_string()))?;
-            self.archive.blame(self.uncounted(&losing, &saved));
+            let is_done = engine.bounds().first > told;
+            self.archive.blame(self.uncounted(&losing, &saved, is_done));
         }
         Ok(())
     }
@@ -201,10 +210,16 @@ impl Witness {
         Ok(wrong)
     }
 
-    /// What the outsider loses is counted, no more and no less, and told.
-    fn uncounted(&self, losing: &[Logged], saved: &Saved) -> Vec<String> {
-        let before = std::mem::replace(&mut *self.before.lock().unwrap_or_else(PoisonError::into_inner), saved.counts);
-        let expired = saved.counts.expired - before.expired;
+    /// What the outsider loses is counted, no more and no less, and told. The trim before this one was done, or was broken off.
+    fn uncounted(&self, losing: &[Logged], saved: &Saved, is_done: bool) -> Vec<String> {
+        let now = saved.counts.expired;
+        let before = {
+            let mut kept = self.before.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = Before { loss: if is_done { kept.last } else { kept.loss }, ..*kept };
+            *kept = Before { last: now, ..before };
+            before
+        };
+        let (expired, whole) = (now - before.last, now - before.loss);
         let wanted: Vec<_> = losing.iter().filter(|one| one.position > saved.after && self.partner.wants(one)).collect();
         let count = |is_lost: &dyn Fn(&Logged) -> bool| i64::try_from(wanted.iter().filter(|one| is_lost(one)).count()).unwrap_or(i64::MAX);
         // Any of those that were given up for good may be among them.
@@ -215,8 +230,8 @@ impl Witness {
             wrong.push(format!("the partner lost {least} to {most} events, and {expired} are counted"));
         }
         let told = saved.reset.map_or(0, |reset| reset.expired);
-        if expired > 0 && told != expired {
-            wrong.push(format!("the partner lost {expired} events, and is told of {told}"));
+        if whole > 0 && told != whole {
+            wrong.push(format!("the partner lost {whole} events, and is told of {told}"));
         }
         wrong
     }
