@@ -247,10 +247,10 @@ fn a_subscription_whose_oldest_event_was_trimmed_without_asking_can_still_be_loo
     live(async {
         let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
         subscribe(&broker, &taker, json!({})).await.unwrap();
-        broker.publisher().publish(&[numbered(1, "bad"), numbered(2, "good")]).await.unwrap();
+        broker.publisher().publish(&[numbered(1, "good"), numbered(2, "bad"), numbered(3, "good")]).await.unwrap();
         wait_until(|| status(&broker).lanes_set_aside == 1).await;
         broker.shared.subscriptions.pause("tester", true).await.unwrap();
-        broker.engine().trim(Position(1)).await.unwrap();
+        broker.engine().trim(Position(2)).await.unwrap();
         let described = broker.shared.subscriptions.describe("tester").await.unwrap();
         assert_eq!((described.status.lanes_set_aside, described.status.oldest_unacknowledged), (1, None));
     });
