@@ -187,27 +187,14 @@ impl Witness {
     pub(crate) async fn see_trim(&self, engine: &dyn LogEngine, up_to: Position) -> Result<(), EngineError> {
         let told = self.archive.tell(up_to);
         let losing: Vec<_> = self.archive.events().into_iter().filter(|one| one.position > told && one.position <= up_to).collect();
-        self.archive.blame(self.unapplied(&losing).map_err(|error| EngineError::Failed(error.to_string()))?);
+        let unapplied = unapplied(&self.stores, &losing).map_err(|error| EngineError::Failed(error.to_string()))?;
+        self.archive.blame(unapplied.iter().map(|(service, event)| format!("{event} was trimmed before {service} had it")));
         if let Some(entry) = engine.state_get(&Saved::key()).await? {
             let saved = Saved::parse(&entry.value).map_err(|error| EngineError::Failed(error.to_string()))?;
             let is_done = engine.bounds().first > told;
             self.archive.blame(self.uncounted(&losing, &saved, is_done));
         }
         Ok(())
-    }
-
-    /// What services of the shop ask for and have not applied.
-    fn unapplied(&self, losing: &[Logged]) -> rusqlite::Result<Vec<String>> {
-        let mut wrong = Vec::new();
-        for (service, types) in required() {
-            let wanted = losing.iter().filter(|one| types.contains(&one.event.ty.as_str()));
-            wrong.extend(
-                self.stores.unapplied(service, wanted)?.into_iter().map(|one| {
-                    format!("{} {} of order {} was trimmed before {service} had it", one.event.ty, one.event.id, one.event.lane())
-                }),
-            );
-        }
-        Ok(wrong)
     }
 
     /// What the outsider loses is counted, no more and no less, and told. The trim before this one was done, or was broken off.
@@ -262,19 +249,31 @@ impl Witness {
     }
 }
 
+/// What services of the shop ask for of `log` and have not applied, each with its service.
+fn unapplied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for (service, types) in required() {
+        let wanted = log.iter().filter(|one| types.contains(&one.event.ty.as_str()));
+        let describe = |one: &Logged| format!("{} {} of order {}", one.event.ty, one.event.id, one.event.lane());
+        found.extend(stores.unapplied(service, wanted)?.into_iter().map(|one| (service, describe(one))));
+    }
+    Ok(found)
+}
+
 /// The services of the shop, which must not lose any event of these types.
 fn required() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([(Orders::NAME, Orders::SUBSCRIBES), (Payments::NAME, Payments::SUBSCRIBES), (Deliveries::NAME, Deliveries::SUBSCRIBES)])
 }
 
-/// What must hold in the end of what the outsider has, of `log`, which is all that the log ever held: whatever it does not have is
-/// counted; and so does every replay's end.
+/// What must hold in the end of `log`, which is all that the log ever held: the services have applied what they ask for; whatever the
+/// outsider does not have is counted; and so is what each replay sent.
 ///
 /// # Errors
 /// When the broker's store cannot be read.
 pub(crate) fn check_end(stores: &Stores, log: &[Logged], partner: &Partner) -> anyhow::Result<Vec<String>> {
     let Some(saved) = stores.partner_books()? else { return Ok(vec![String::from("the partner's subscription is gone")]) };
-    let mut wrong = Vec::new();
+    let unapplied = unapplied(stores, log)?;
+    let mut wrong: Vec<_> = unapplied.iter().map(|(service, event)| format!("{event} was never applied by {service}")).collect();
     let missing = partner.missing(log);
     let counted = usize::try_from(saved.counts.expired + saved.counts.discarded).unwrap_or(0);
     if missing.len() > counted {
