@@ -1,6 +1,11 @@
 //! Who orders, cancels, and sends things twice.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use contract::api::{NewOrder, NewOrderLine, OrderView, ProductView};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
@@ -42,11 +47,12 @@ pub(crate) struct Customers {
     plans: Vec<Plan>,
     acknowledged: Rc<RefCell<Vec<Acknowledged>>>,
     keyring: Keyring,
+    is_open: Rc<Cell<bool>>,
 }
 
 impl Customers {
-    /// Draws what they will do.
-    pub(crate) fn draw(chance: &Ids, acknowledged: Rc<RefCell<Vec<Acknowledged>>>, keyring: Keyring) -> Self {
+    /// Draws what they will do, once the shop `is_open`.
+    pub(crate) fn draw(chance: &Ids, acknowledged: Rc<RefCell<Vec<Acknowledged>>>, keyring: Keyring, is_open: Rc<Cell<bool>>) -> Self {
         let plans = (0..4 + chance.up_to(6)).map(|number| Plan {
             name: format!("guest-{number}"),
             starts: Duration::from_millis(chance.up_to(2_500)),
@@ -54,12 +60,15 @@ impl Customers {
             cancels_after: (chance.up_to(9) < 5).then(|| Duration::from_millis(chance.up_to(600))),
             sends_twice: chance.up_to(3) == 0,
         });
-        Self { plans: plans.collect(), acknowledged, keyring }
+        Self { plans: plans.collect(), acknowledged, keyring, is_open }
     }
 
     /// Does it all.
     pub(crate) async fn shop(self) -> turmoil::Result {
         let client = Client::new(world::environment(0, Arc::default()).connect);
+        while !self.is_open.get() {
+            tokio::time::sleep(PAUSE).await;
+        }
         let visits = self.plans.iter().map(|plan| self.visit(plan, &client));
         for visited in futures_util::future::join_all(visits).await {
             visited?;

@@ -4,17 +4,22 @@ use std::{
     cell::Cell,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use axum::Router;
+use axum::{Router, response::Response};
 use broker::{
     Broker,
+    engine::embedded::Embedded,
     publish::PublishRights,
     retention::Limits,
     sink::{networks::Networks, outward::Rules},
 };
 use delivery::Deliveries;
+use http::StatusCode;
 use kit::{
     Environment, Lifecycle, Machine, Service,
     broker_client::{Registration, RemoteBroker},
@@ -26,7 +31,9 @@ use order::Orders;
 use payment::{Payments, provider::SimulatedProvider};
 
 use crate::{
-    partner::{PARTNER, PORT, Partner},
+    losses::{Retention, Witness},
+    partner::{Operator, PARTNER, PORT, Partner},
+    watched::Watched,
     world::{self, Recorder, SimulatedListener},
 };
 
@@ -44,13 +51,32 @@ pub(crate) struct Shop {
     recorder: Arc<Recorder>,
     keyring: Keyring,
     partner: Partner,
+    retention: Option<Retention>,
+    witness: Witness,
+    /// How often events were not taken because the log was full.
+    refusals: Arc<AtomicUsize>,
     /// Each life of a host has its own chance: nobody rolls the dice of before the crash again.
     lives: Rc<Cell<u64>>,
 }
 
 impl Shop {
-    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>, partner: Partner) -> Self {
-        Self { seed, folder: folder.into(), recorder, keyring: Keyring::from_secret([42; 32]), partner, lives: Rc::new(Cell::new(0)) }
+    pub(crate) fn new(seed: u64, folder: &Path, recorder: Arc<Recorder>, partner: Partner, witness: Witness) -> Self {
+        Self {
+            seed,
+            folder: folder.into(),
+            recorder,
+            keyring: Keyring::from_secret([42; 32]),
+            partner,
+            retention: Retention::draw(seed),
+            witness,
+            refusals: Arc::default(),
+            lives: Rc::new(Cell::new(0)),
+        }
+    }
+
+    /// How often events were not taken because the log was full.
+    pub(crate) fn refusals(&self) -> usize {
+        self.refusals.load(Ordering::Relaxed)
     }
 
     pub(crate) fn keyring(&self) -> Keyring {
@@ -74,9 +100,13 @@ impl Shop {
     async fn broker(self) -> turmoil::Result {
         let (environment, lifecycle) = self.begin();
         let sinks = Rules::new(Networks::default(), None, "broker")?;
-        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention: Limits::default(), sinks };
-        let broker = Broker::start(&self.folder(BROKER), settings, &environment, &lifecycle).await?;
-        self.serve(BROKER, 4005, broker.router(), environment, lifecycle).await
+        let retention = self.retention.map_or_else(Limits::default, |retention| retention.limits);
+        let settings = broker::Settings { keyring: self.keyring.clone(), rights: rights(), retention, sinks };
+        let engine = Embedded::start(&self.folder(BROKER), &environment, &lifecycle)?;
+        let engine = Arc::new(Watched::start(engine, self.witness.clone()).await?);
+        let broker = Broker::start_on(engine, settings, &environment, &lifecycle).await?;
+        let router = count_refusals(broker.router(), self.refusals.clone());
+        self.serve(BROKER, 4005, router, environment, lifecycle).await
     }
 
     async fn order(self) -> turmoil::Result {
@@ -109,7 +139,8 @@ impl Shop {
     async fn partner(self) -> turmoil::Result {
         let (environment, lifecycle) = self.begin();
         let operator = self.keyring.service_token(kit::http::identity::OPERATOR);
-        lifecycle.spawn("operator", self.partner.clone().operate(operator, lifecycle.clone()));
+        let operator = Operator::new(self.partner.clone(), self.witness.clone(), &operator);
+        lifecycle.spawn("operator", operator.work(lifecycle.clone()));
         let routes = self.partner.routes();
         self.serve(PARTNER, PORT, routes, environment, lifecycle).await
     }
@@ -158,6 +189,16 @@ impl Shop {
         // Nobody stops a host in order here: if it ends by itself, something broke.
         Err(format!("{name} stopped: {}", lifecycle.failure().unwrap_or("without a reason")))?
     }
+}
+
+/// Counts the answers that say that the log is full: the only ones to a publisher with this status while the broker runs.
+fn count_refusals(router: Router, refusals: Arc<AtomicUsize>) -> Router {
+    router.layer(axum::middleware::map_response(move |response: Response| {
+        if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+            refusals.fetch_add(1, Ordering::Relaxed);
+        }
+        std::future::ready(response)
+    }))
 }
 
 fn rights() -> PublishRights {

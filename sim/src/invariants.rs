@@ -3,30 +3,23 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context;
 use contract::{Event, api::OrderStatus};
-use kit::{Envelope, trace::Observation};
+use kit::{Position, Recorded, trace::Observation};
 use payment::provider::EntryKind;
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 
-use crate::customers::Acknowledged;
+use crate::{archive::Logged, customers::Acknowledged, losses::Saved, partner::PARTNER};
 
-/// An event of the log.
-pub(crate) struct Logged {
-    pub(crate) json: String,
-    event: Envelope,
-}
-
-impl Logged {
-    /// The event itself.
-    pub(crate) fn event(&self) -> &Envelope {
-        &self.event
-    }
-}
+/// What says of a dead letter that somebody gave it up for good.
+const DISCARDED: &str = "%\"discarded\":%";
 
 /// The stores of a run, read from outside.
+#[derive(Clone)]
 pub(crate) struct Stores {
     folder: PathBuf,
 }
@@ -54,9 +47,50 @@ impl Stores {
         ["order", "payment", "delivery"].iter().all(|service| self.count(service, "outbox") == Some(0))
     }
 
-    /// Whether no event is given up.
+    /// Whether no event is given up, but for those that somebody gave up for good.
     pub(crate) fn has_no_dead_letters(&self) -> bool {
-        self.count("broker", "state where key like 'dead/%'") == Some(0)
+        self.count("broker", &format!("state where key like 'dead/%' and value not like '{DISCARDED}'")) == Some(0)
+    }
+
+    /// Whether every service of the shop has told the broker what it asks for.
+    pub(crate) fn are_all_registered(&self) -> bool {
+        self.count("broker", "state where key in ('subscription/order', 'subscription/payment', 'subscription/delivery')") == Some(3)
+    }
+
+    /// Whether every replay has ended.
+    pub(crate) fn are_replays_ended(&self) -> bool {
+        self.count("broker", "state where key like 'replay/%' and json_extract(value, '$.ended') is null") == Some(0)
+    }
+
+    /// Up to where some subscription has let go of the log.
+    pub(crate) fn released(&self) -> rusqlite::Result<Position> {
+        let sql = "select coalesce(max(cast(json_extract(value, '$.released') as integer)), 0) from state where key like 'floor/%'";
+        self.open("broker")?.query_row(sql, [], |row| row.get(0).map(Position))
+    }
+
+    /// The outsider's replays, as the broker has kept them.
+    pub(crate) fn replays(&self) -> anyhow::Result<Vec<Value>> {
+        let rows = self.rows("broker", &format!("select key, value from state where key like 'replay/{PARTNER}/%'"))?;
+        rows.iter().map(|(_, text)| serde_json::from_str(text).context("a replay")).collect()
+    }
+
+    /// The outsider's books as the broker has saved them; none when it has none yet.
+    pub(crate) fn partner_books(&self) -> anyhow::Result<Option<Saved>> {
+        let rows = self.rows("broker", &format!("select key, value from state where key = '{}'", Saved::key()))?;
+        rows.first().map(|(_, text)| Saved::parse(text).context("the partner's books")).transpose()
+    }
+
+    /// Those of `events` that `service` has not applied.
+    pub(crate) fn unapplied<'a>(&self, service: &str, events: impl Iterator<Item = &'a Logged>) -> rusqlite::Result<Vec<&'a Logged>> {
+        let db = self.open(service)?;
+        let mut inbox = db.prepare("select 1 from inbox where source = $1 and id = $2")?;
+        let mut unapplied = Vec::new();
+        for event in events {
+            if !inbox.exists(event.name())? {
+                unapplied.push(event);
+            }
+        }
+        Ok(unapplied)
     }
 
     /// For people: what is not finished.
@@ -76,24 +110,26 @@ impl Stores {
         format!("{:?}; {}", orders.unwrap_or_default(), waiting.join("; "))
     }
 
-    /// The whole log, in order.
-    pub(crate) fn log(&self) -> anyhow::Result<Vec<Logged>> {
+    /// What the log holds, in order.
+    pub(crate) fn log(&self) -> anyhow::Result<Vec<Recorded>> {
         let rows = self
             .open("broker")?
-            .prepare("select event from events order by position")?
-            .query_map([], |row| row.get::<_, String>(0))?
+            .prepare("select position, event from events order by position")?
+            .query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
             .collect::<Result<Vec<_>, _>>()?;
-        rows.into_iter().map(|json| Ok(Logged { event: serde_json::from_str(&json).context("an event of the log")?, json })).collect()
+        let parse = |json: &str| serde_json::from_str(json).map(Arc::new).context("an event of the log");
+        rows.into_iter().map(|(position, json)| Ok(Recorded { position: Position(position), event: parse(&json)? })).collect()
     }
 
-    /// Checks everything; gives what does not hold.
+    /// Checks everything against `log`, which is all that the log ever held; gives what does not hold.
     pub(crate) fn check(&self, acknowledged: &[Acknowledged], log: &[Logged], observations: &[Observation]) -> anyhow::Result<Vec<String>> {
         let mut violations = Vec::new();
         self.check_orders(acknowledged, &mut violations)?;
         self.check_sequences(log, &mut violations)?;
         check_cascades(log, &mut violations);
         check_applications(log, observations, &mut violations);
-        let dead: Vec<_> = self.rows("broker", "select key, value from state where key like 'dead/%'").unwrap_or_default();
+        let dead = format!("select key, value from state where key like 'dead/%' and value not like '{DISCARDED}'");
+        let dead: Vec<_> = self.rows("broker", &dead).unwrap_or_default();
         violations.extend(dead.iter().map(|row| format!("a dead letter: {row:?}")));
         Ok(violations)
     }
@@ -134,7 +170,7 @@ impl Stores {
     /// Invariant 6: in the log each (source, order) counts 1, 2, 3, … as far as the emitting entity says.
     fn check_sequences(&self, log: &[Logged], violations: &mut Vec<String>) -> anyhow::Result<()> {
         let mut counted: BTreeMap<(&str, &str), i64> = BTreeMap::new();
-        for Logged { event, .. } in log {
+        for Logged { event, .. } in log.iter().filter(|one| !one.is_again) {
             let last = counted.entry((&event.source, event.lane())).or_default();
             *last += 1;
             if event.sequence != Some(*last) {
@@ -197,7 +233,7 @@ fn check_cascades(log: &[Logged], violations: &mut Vec<String>) {
         ends: Vec<&'static str>,
     }
     let mut orders: BTreeMap<&str, Seen> = BTreeMap::new();
-    for Logged { event: envelope, .. } in log {
+    for Logged { event: envelope, .. } in log.iter().filter(|one| !one.is_again) {
         let id = envelope.lane();
         let seen = orders.entry(id).or_default();
         let event = match Event::read(&envelope.ty, envelope.data.as_deref()) {
@@ -251,10 +287,9 @@ fn check_cascades(log: &[Logged], violations: &mut Vec<String>) {
 
 /// Each service applies an event once, and the events of one order in the order of the log.
 fn check_applications(log: &[Logged], observations: &[Observation], violations: &mut Vec<String>) {
-    let positions: BTreeMap<(&str, &str), usize> =
-        log.iter().enumerate().map(|(position, logged)| ((&*logged.event.source, logged.event.id.as_str()), position)).collect();
+    let positions: BTreeMap<_, _> = log.iter().filter(|one| !one.is_again).map(|one| (one.name(), one.position)).collect();
     let mut applied = BTreeSet::new();
-    let mut last: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, &str), Position> = BTreeMap::new();
     for observation in observations {
         let Observation::Applied { service, source, id, lane } = observation else { continue };
         if !applied.insert((service, source, id)) {

@@ -13,8 +13,8 @@ struct Flags {
     /// How many seeds, one after the other.
     #[arg(long, default_value_t = 1)]
     count: u64,
-    /// A fault to plant: acknowledge-before-commit, skip-inbox, refund-before-clear, relay-by-id, lane-not-blocked or
-    /// count-past-floor.
+    /// A fault to plant: acknowledge-before-commit, skip-inbox, refund-before-clear, relay-by-id, lane-not-blocked,
+    /// count-past-floor or lose-required.
     #[arg(long, value_parser = sim::bug_by_name)]
     bug: Option<Bug>,
     /// Show what happened; `RUST_LOG` says which logs are shown beside it, on stderr.
@@ -44,8 +44,9 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         if flags.trace {
             page.extend(report.trace.iter().map(|line| format!("{line}\n")));
         }
-        let (orders, events, crashes, ms) = (report.orders, report.events, report.crashes, report.simulated_ms);
-        page.push_str(&format!("seed {seed}: {orders} orders, {events} events, {crashes} crashes, {ms} ms, hash {}\n", report.hash));
+        let sim::Report { orders, events, crashes, trims, lost, refusals, simulated_ms: ms, hash, .. } = &report;
+        page.push_str(&format!("seed {seed}: {orders} orders, {events} events, {crashes} crashes, {trims} trims, "));
+        page.push_str(&format!("{lost} lost, {refusals} refusals, {ms} ms, hash {hash}\n"));
         page.extend(report.violations.iter().map(|violation| format!("  violated: {violation}\n")));
         std::io::Write::write_all(&mut std::io::stdout(), page.as_bytes())?;
         found += u64::from(!report.violations.is_empty());

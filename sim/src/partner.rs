@@ -1,22 +1,26 @@
-//! An outsider's service: it subscribes with a filter, its sink fails and refuses for a while, and an operator pauses it, and redrives
-//! what was given up. In the end it must have every event that it asked for.
+//! An outsider's service: it subscribes with a filter, its sink fails and refuses for a while, and an operator pauses it, and decides on
+//! what was given up. In the end it must have every event that it asked for, but for what was given up for good, and what the log lost
+//! while it was away: that must be counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use axum::{Router, body::Bytes, routing::post};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use kit::{
-    Envelope, Lifecycle,
-    http::client::{Client, Limits},
-    ids::Ids,
-};
+use http::{HeaderMap, StatusCode};
+use kit::{Envelope, ids::Ids};
 use serde_json::{Value, json};
 
-use crate::{invariants::Logged, world};
+use crate::{archive::Logged, losses::Retention, world};
+
+/// Whoever operates its subscription.
+mod operator;
+
+/// What an operator is told of single events.
+mod inquiry;
+
+pub(crate) use operator::Operator;
 
 /// Its host, and its subscription.
 pub(crate) const PARTNER: &str = "partner";
@@ -24,9 +28,8 @@ pub(crate) const PARTNER: &str = "partner";
 pub(crate) const PORT: u16 = 4100;
 /// What it does not ask for.
 const NOT_WANTED: &str = "cascade.WorkerSearchStarted.v1";
-/// The operator's patience with one request, and the pause before the next one.
-const LIMITS: Limits = Limits { timeout: Duration::from_secs(2), answer_bytes_max: 256 * 1024 };
-const PAUSE: Duration = Duration::from_millis(200);
+/// What a delivery of a replay says.
+const REPLAY: &str = "cascade-replay";
 
 /// What is drawn for one run.
 #[derive(Debug, Clone, Copy)]
@@ -40,9 +43,11 @@ struct Plan {
     /// When it is paused, and for how long.
     paused_from_ms: u64,
     paused_for_ms: u64,
+    /// Where the log forgets: what the outsider does then.
+    retention: Option<Retention>,
 }
 
-/// The outsider, and whoever operates its subscription. Clones are the same.
+/// The outsider. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Partner {
     plan: Plan,
@@ -51,14 +56,17 @@ pub(crate) struct Partner {
 
 #[derive(Default)]
 struct Taken {
-    known: BTreeSet<(String, String)>,
-    /// In the order in which they came for the first time.
+    /// With the time when they came for the first time.
+    known: BTreeMap<(String, String), u64>,
+    /// In that order.
     events: Vec<(String, String)>,
+    /// What came by each replay.
+    replayed: BTreeMap<String, BTreeSet<(String, String)>>,
 }
 
 impl Partner {
     /// Draws what will happen.
-    pub(crate) fn draw(chance: &Ids) -> Self {
+    pub(crate) fn draw(chance: &Ids, retention: Option<Retention>) -> Self {
         let plan = Plan {
             fails_until_ms: 500 + chance.up_to(3_000),
             refused_percent: chance.up_to(25),
@@ -66,6 +74,7 @@ impl Partner {
             is_in_sequence: chance.up_to(1) == 0,
             paused_from_ms: 300 + chance.up_to(2_500),
             paused_for_ms: chance.up_to(900),
+            retention,
         };
         Self { plan, taken: Arc::default() }
     }
@@ -75,24 +84,32 @@ impl Partner {
         let partner = self.clone();
         Router::new().route(
             "/events",
-            post(move |body: Bytes| {
-                let answer = partner.take(&body);
+            post(move |headers: HeaderMap, body: Bytes| {
+                let answer = partner.take(&headers, &body);
                 async move { answer }
             }),
         )
     }
 
     /// Takes a batch, but for what it fails on.
-    fn take(&self, body: &[u8]) -> Result<axum::Json<Value>, StatusCode> {
+    fn take(&self, headers: &HeaderMap, body: &[u8]) -> Result<axum::Json<Value>, StatusCode> {
+        let now_ms = world::elapsed_ms();
+        if let Some(status) = self.plan.retention.and_then(|retention| retention.refusal_at(now_ms)) {
+            return Err(status);
+        }
         let events: Vec<Envelope> = serde_json::from_slice(body).map_err(|_| StatusCode::BAD_REQUEST)?;
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let replay = headers.get(REPLAY).and_then(|replay| replay.to_str().ok());
+        let mut taken = self.taken();
         let mut results = Vec::new();
         for event in events {
-            let (source, id) = (event.source.clone(), event.id.as_str().to_owned());
-            match self.temper(&id) {
-                Some(status) => results.push(json!({"source": source, "id": id, "status": status})),
-                None if taken.known.insert((source.clone(), id.clone())) => taken.events.push((source, id)),
-                None => {}
+            let name = (event.source.clone(), event.id.as_str().to_owned());
+            if let Some(status) = self.temper(event.id.as_str()) {
+                results.push(json!({"source": event.source, "id": event.id, "status": status}));
+            } else if let Some(replay) = replay {
+                taken.replayed.entry(replay.to_owned()).or_default().insert(name);
+            } else if !taken.known.contains_key(&name) {
+                taken.known.insert(name.clone(), now_ms);
+                taken.events.push(name);
             }
         }
         Ok(axum::Json(json!({"results": results})))
@@ -110,85 +127,61 @@ impl Partner {
         }
     }
 
-    /// Registers the subscription, pauses and resumes it, and from then on redrives whatever was given up. `token` is an operator's.
-    pub(crate) async fn operate(self, token: String, lifecycle: Lifecycle) {
-        let operated = async {
-            let client = Client::new(world::environment(0, Arc::default()).connect);
-            let on_exhausted = if self.plan.is_in_sequence { "park" } else { "continue" };
-            let terms = json!({
-                "sink": format!("http://{PARTNER}:{PORT}/events"),
-                "filters": [{"not": {"exact": {"type": NOT_WANTED}}}],
-                "retry": {"attempts_max": 3, "backoff_ms": 20, "backoff_ms_max": 200},
-                "on_exhausted": on_exhausted,
-                "revision": 1,
-            });
-            insist(&client, &token, Method::PUT, "", &terms).await;
-            wait_until(self.plan.paused_from_ms).await;
-            insist(&client, &token, Method::POST, "/pause", &json!({})).await;
-            wait_until(self.plan.paused_from_ms + self.plan.paused_for_ms).await;
-            insist(&client, &token, Method::POST, "/resume", &json!({})).await;
-            loop {
-                tokio::time::sleep(PAUSE).await;
-                insist(&client, &token, Method::POST, "/dead-letters/redrive", &json!({})).await;
-            }
-        };
-        tokio::select! {
-            biased;
-            () = lifecycle.halted() => {}
-            () = operated => {}
-        }
+    /// Whether it asks for this event.
+    pub(crate) fn wants(&self, one: &Logged) -> bool {
+        one.event.ty != NOT_WANTED
+    }
+
+    /// Whether it has this event.
+    pub(crate) fn has(&self, one: &Logged) -> bool {
+        self.taken_at_ms(one).is_some()
+    }
+
+    /// When it took this event first.
+    pub(crate) fn taken_at_ms(&self, one: &Logged) -> Option<u64> {
+        let (source, id) = one.name();
+        self.taken().known.get(&(source.to_owned(), id.to_owned())).copied()
+    }
+
+    /// How many of `log` the replay `id` brought.
+    pub(crate) fn count_replayed<'a>(&self, id: &str, log: impl Iterator<Item = &'a Logged>) -> usize {
+        let taken = self.taken();
+        let Some(replayed) = taken.replayed.get(id) else { return 0 };
+        log.map(Logged::name).filter(|(source, id)| replayed.contains(&((*source).to_owned(), (*id).to_owned()))).count()
     }
 
     /// What it asked for of `log` and does not have.
     pub(crate) fn missing(&self, log: &[Logged]) -> Vec<String> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = log.iter().map(Logged::event).filter(|event| event.ty != NOT_WANTED);
-        let missing = wanted.filter(|event| !taken.known.contains(&(event.source.clone(), event.id.as_str().to_owned())));
-        missing.map(|event| format!("the partner never got {} {} of order {}", event.ty, event.id, event.lane())).collect()
+        let missing = log.iter().filter(|one| self.wants(one) && !self.has(one));
+        missing.map(|one| format!("the partner never got {} {} of order {}", one.event.ty, one.event.id, one.event.lane())).collect()
     }
 
-    /// What came to it out of sequence, or was not asked for.
+    /// What came to it out of sequence, or was not asked for. `log` is all that the log ever held.
     pub(crate) fn check(&self, log: &[Logged]) -> Vec<String> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let events: BTreeMap<_, _> = log
-            .iter()
-            .map(Logged::event)
-            .enumerate()
-            .map(|(position, event)| ((event.source.as_str(), event.id.as_str()), (position, event)))
-            .collect();
+        // An event that is published again after the log forgot it may come late.
+        let again: BTreeSet<_> = log.iter().filter(|one| one.is_again).map(Logged::name).collect();
+        let events: BTreeMap<_, _> = log.iter().filter(|one| !one.is_again).map(|one| (one.name(), one)).collect();
         let (mut wrong, mut last) = (Vec::new(), BTreeMap::new());
-        for (source, id) in &taken.events {
-            let Some((position, event)) = events.get(&(source.as_str(), id.as_str())) else {
+        for (source, id) in &self.taken().events {
+            let Some(one) = events.get(&(source.as_str(), id.as_str())) else {
                 wrong.push(format!("the partner got event {id} of {source}, which the log does not have"));
                 continue;
             };
-            if event.ty == NOT_WANTED {
+            if !self.wants(one) {
                 wrong.push(format!("the partner got {id}, a {NOT_WANTED}"));
             }
-            let before = last.insert(event.lane(), *position);
-            if self.plan.is_in_sequence && before.is_some_and(|before| before > *position) {
-                wrong.push(format!("the partner got events of order {} out of sequence", event.lane()));
+            if again.contains(&one.name()) {
+                continue;
+            }
+            let before = last.insert(one.event.lane(), one.position);
+            if self.plan.is_in_sequence && before.is_some_and(|before| before > one.position) {
+                wrong.push(format!("the partner got events of order {} out of sequence", one.event.lane()));
             }
         }
         wrong
     }
-}
 
-async fn wait_until(at_ms: u64) {
-    tokio::time::sleep(Duration::from_millis(at_ms.saturating_sub(world::elapsed_ms()))).await;
-}
-
-/// Asks the broker until it does it: it may be down.
-async fn insist(client: &Client, token: &str, method: Method, path: &str, body: &Value) {
-    let Ok(uri) = format!("http://broker:4005/api/subscriptions/{PARTNER}{path}").parse::<Uri>() else { return };
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.extend(HeaderValue::try_from(format!("Bearer {token}")).ok().map(|value| (header::AUTHORIZATION, value)));
-    loop {
-        let answer = client.send(method.clone(), &uri, headers.clone(), body.to_string().into(), LIMITS).await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return;
-        }
-        tokio::time::sleep(PAUSE).await;
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

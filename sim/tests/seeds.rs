@@ -37,14 +37,20 @@ fn replay(seed: u64, bug: Option<&str>) -> String {
 
 #[test]
 fn a_thousand_seeds_are_clean() {
-    let crashes = AtomicU64::new(0);
+    let [crashes, trims, lost, refusals] = [const { AtomicU64::new(0) }; 4];
     let dirty = run_seeds(None, |report| {
         crashes.fetch_add(report.crashes as u64, Ordering::SeqCst);
+        trims.fetch_add(report.trims as u64, Ordering::SeqCst);
+        lost.fetch_add(report.lost.unsigned_abs(), Ordering::SeqCst);
+        refusals.fetch_add(report.refusals as u64, Ordering::SeqCst);
         (!report.violations.is_empty())
             .then(|| format!("seed {}: {:#?}\nreplay: {}", report.seed, report.violations, replay(report.seed, None)))
     });
     assert_eq!(dirty, None);
     assert!(crashes.load(Ordering::SeqCst) > 1_000, "the faults must bite");
+    assert!(trims.load(Ordering::SeqCst) > 1_000, "the log must forget");
+    assert!(lost.load(Ordering::SeqCst) > 1_000, "the outsider must lose events");
+    assert!(refusals.load(Ordering::SeqCst) > 100, "the log must be full now and then");
 }
 
 /// Each bug is found by the violation that it causes, not by an accident.
@@ -89,9 +95,14 @@ fn books_that_count_past_the_saved_floor_are_found() {
 }
 
 #[test]
+fn a_required_subscription_that_does_not_hold_the_log_is_found() {
+    is_found("lose-required", &["was trimmed before"]);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_hash_in_two_processes() {
     let hash = || {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sim")).args(["--seed", "7"]).output().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_sim")).args(["--seed", "7", "--count", "3"]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

@@ -84,3 +84,21 @@ impl Disk for RealDisk {
         Box::pin(std::future::ready(()))
     }
 }
+
+/// A disk that takes no time and promises nothing: for tests, and for copies that nobody keeps.
+#[derive(Debug)]
+pub struct RestingDisk;
+
+impl Disk for RestingDisk {
+    fn before_commit(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn after_commit(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    fn is_durable(&self) -> bool {
+        false
+    }
+}

@@ -17,6 +17,8 @@ pub enum Bug {
     LaneNotBlocked,
     /// The books that are saved count what was read, not what the saved floor covers.
     CountPastFloor,
+    /// A subscription that must not lose any event loses them with the log, as any other does.
+    LoseRequired,
 }
 
 #[cfg(feature = "planted-bugs")]

@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use kit::{
-    BoxFuture, Clock, Environment, Timestamp,
-    environment::{Disk, Writers},
+    Clock, Environment, Timestamp,
+    environment::{RestingDisk, Writers},
     http::client::TcpConnect,
     ids::Ids,
 };
@@ -17,12 +17,12 @@ pub const BEGINNING: Timestamp = Timestamp::from_ms(1_700_000_000_000);
 /// How long [`eventually`] waits.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An environment whose chance follows from `seed`, whose clock is tokio's, and whose disk is fast.
+/// An environment whose chance follows from `seed`, whose clock is tokio's, and whose disk takes no time.
 pub fn world(seed: u64) -> Environment {
     Environment {
         clock: Arc::new(TokioClock { start: Instant::now() }),
         ids: Arc::new(Ids::seeded(seed)),
-        disk: Arc::new(FastDisk),
+        disk: Arc::new(RestingDisk),
         writers: Writers::Inline,
         connect: Arc::new(TcpConnect),
         observer: None,
@@ -48,21 +48,5 @@ struct TokioClock {
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
         BEGINNING.plus_ms(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
-    }
-}
-
-struct FastDisk;
-
-impl Disk for FastDisk {
-    fn before_commit(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn after_commit(&self) -> BoxFuture<'_, ()> {
-        Box::pin(std::future::ready(()))
-    }
-
-    fn is_durable(&self) -> bool {
-        false
     }
 }

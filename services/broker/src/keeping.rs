@@ -44,10 +44,14 @@ pub(crate) struct Cursor {
     pub(crate) counts: Counts,
     /// What was counted of events that the log may have lost.
     pub(crate) checkpoint: Checkpoint,
+    /// The log was let go of its events up to here.
+    pub(crate) released: Position,
     /// Nothing is delivered.
     pub(crate) is_paused: bool,
     /// What was lost last.
     pub(crate) reset: Option<Reset>,
+    /// How many events were lost before that; none where it was saved before this was kept.
+    pub(crate) expired_before: Option<i64>,
     /// It is going to another place: what it has of the old one goes before anything else happens.
     pub(crate) seeking: Option<Seeking>,
 }
@@ -128,6 +132,10 @@ impl Keeping {
         }
         (self.cursor.floor, self.cursor.counts) = (changes.floor, changes.counts);
         self.cursor.checkpoint.discarded += changes.forgotten;
+        if let (Some(reset), Some(expired_before)) = (&mut self.cursor.reset, self.cursor.expired_before) {
+            // A loss may be saved in parts; each says no more than it counts.
+            reset.expired = changes.counts.expired - expired_before;
+        }
         puts.push(self.put_cursor());
         puts
     }

@@ -67,6 +67,7 @@ pub use tuning::{OnExhausted, Tuning};
 
 use concurrency::Concurrency;
 use durable::Reasons;
+use expire::Gone;
 use ledger::Ledger;
 use saving::Unsaved;
 use state::{Aside, Class, Flight, LaneState, Waiting};
@@ -133,6 +134,7 @@ pub struct Lanes {
     /// Events that are in flight, and that the log has lost.
     lost_in_flight: BTreeSet<Position>,
     reasons: Reasons,
+    gone: Gone,
     concurrency: Concurrency,
     held_back: Option<HeldBack>,
     acknowledged: u64,
@@ -172,6 +174,7 @@ impl Lanes {
             delivery_last: 0,
             lost_in_flight: BTreeSet::new(),
             reasons: Reasons::default(),
+            gone: Gone::known_after(saved.floor),
             concurrency: Concurrency::new(tuning.deliveries_max),
             held_back: None,
             acknowledged: 0,

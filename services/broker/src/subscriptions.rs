@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64},
     time::Duration,
 };
 
@@ -180,6 +180,8 @@ pub(crate) struct Subscriptions {
     entries: Mutex<BTreeMap<String, Entry>>,
     /// One change at a time.
     changing: tokio::sync::Mutex<()>,
+    /// The log may lose its events up to here at any moment: nobody starts before that.
+    let_go: AtomicI64,
 }
 
 #[derive(Clone)]
@@ -209,6 +211,7 @@ impl Subscriptions {
             shop,
             entries: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
+            let_go: AtomicI64::default(),
         }
     }
 

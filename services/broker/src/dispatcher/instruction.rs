@@ -128,6 +128,7 @@ impl Dispatcher {
             }
             Instruction::Stand { position, lane, reply } => {
                 let standing = self.stand(run.lanes.standing(position, &lane), position, &lane).await;
+                let standing = standing.and_then(|standing| at_last(run, position, standing));
                 let status = self.status_now(run, self.engine.tail().last());
                 drop(reply.send(standing.map(|standing| (standing, status, self.stored.clone()))));
             }
@@ -236,5 +237,16 @@ impl Dispatcher {
     async fn show_books(&self, run: &mut Run) -> Result<(Stored, Books), EngineError> {
         self.flush(run).await?;
         Ok((self.stored.clone(), keeping::books(self.engine.as_ref(), &self.key).await?))
+    }
+}
+
+/// Tells what was lost from what was taken, while the log still has both. After a crash nobody knows; then the event counts as gone.
+fn at_last(run: &Run, position: Position, standing: Standing) -> Result<Standing, EngineError> {
+    let released = run.keeping.cursor().released;
+    match standing {
+        Standing::Settled if position <= released => {
+            run.lanes.standing_at_last(position).ok_or(EngineError::Trimmed { first: released.next() })
+        }
+        standing => Ok(standing),
     }
 }

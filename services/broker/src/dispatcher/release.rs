@@ -1,6 +1,9 @@
 //! The log is to lose its oldest events: a subscription that must not lose any holds it, another one counts what it loses.
 
-use kit::{Position, Recorded};
+use kit::{
+    Position, Recorded,
+    planted::{Bug, is_planted},
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -25,29 +28,41 @@ pub struct Reset {
     pub at: kit::Timestamp,
 }
 
+/// Where a loss began.
+#[derive(Debug, Clone, Copy)]
+struct Loss {
+    /// Everything up to here was taken, or given up.
+    after: Position,
+    /// How many events had been lost before.
+    expired_before: i64,
+}
+
 impl Dispatcher {
     /// Lets the log lose its events up to `up_to`, or as many of them as it can spare. Answers up to where; that is saved.
     pub(super) async fn release(&self, run: &mut Run, up_to: Position) -> Result<Position, EngineError> {
         self.flush(run).await?;
         let settled = run.lanes.settled_up_to();
-        let released = if self.stored.wanted.required == Some(true) { up_to.min(settled) } else { up_to };
-        let (before, start) = (run.lanes.counts().expired, settled.max(Position(self.engine.bounds().first.0 - 1)));
+        let is_held = self.stored.wanted.required == Some(true) && !is_planted(Bug::LoseRequired);
+        let released = if is_held { up_to.min(settled) } else { up_to };
+        let first = self.engine.bounds().first;
+        let (start, end) = (settled.max(Position(first.0 - 1)), self.last_wanted(released));
+        let loss = self.loss(run, first);
         // From here on the log need not have what was counted.
         self.set_checkpoint(run);
-        let mut at = start.min(released);
+        let cursor = run.keeping.cursor_mut();
+        cursor.released = cursor.released.max(released);
+        let mut at = start.min(end);
         loop {
-            let next = Position(at.0.saturating_add(SLICE_POSITIONS)).min(released);
-            self.lose(run, next).await?;
+            let next = Position(at.0.saturating_add(SLICE_POSITIONS)).min(end);
+            self.lose(run, next, loss).await?;
             self.flush(run).await?;
             at = next;
-            if at >= released {
+            if at >= end {
                 break;
             }
         }
-        let expired = run.lanes.counts().expired - before;
+        let expired = run.lanes.counts().expired - loss.expired_before;
         if expired > 0 {
-            let at = self.environment.clock.now();
-            run.keeping.cursor_mut().reset = Some(Reset { after: settled, up_to: released, expired, at });
             tracing::warn!(subscription = self.name, expired, %released, "events were lost before they were taken");
         }
         self.set_checkpoint(run);
@@ -58,17 +73,43 @@ impl Dispatcher {
     /// The log begins behind what is needed: somebody trimmed it without asking. What is gone is lost; how much of it was asked for, and
     /// waited in lanes that were set aside, nobody knows any more.
     pub(super) async fn skip_to(&self, run: &mut Run, first: Position) {
-        let (after, up_to, before) = (run.lanes.settled_up_to(), Position(first.0 - 1), run.lanes.counts().expired);
-        tracing::error!(subscription = self.name, %after, %up_to, "the log lost events that were still needed");
-        if let Err(error) = self.lose(run, up_to).await {
+        let (loss, up_to) = (self.loss(run, first), self.last_wanted(Position(first.0 - 1)));
+        tracing::error!(subscription = self.name, after = %loss.after, %up_to, "the log lost events that were still needed");
+        if let Err(error) = self.lose(run, up_to, loss).await {
             return self.pause(run, &error).await;
         }
-        let (at, expired) = (self.environment.clock.now(), run.lanes.counts().expired - before);
-        run.keeping.cursor_mut().reset = Some(Reset { after, up_to, expired, at });
+        self.tell(run, up_to, loss);
         if let Err(error) = self.flush(run).await {
             return self.pause(run, &error).await;
         }
         self.set_checkpoint(run);
+    }
+
+    /// A replay has an end: what is behind it is none of its events.
+    fn last_wanted(&self, up_to: Position) -> Position {
+        self.replay.as_ref().map_or(up_to, |replay| up_to.min(replay.to))
+    }
+
+    /// The loss that begins, or goes on: one that a crash broke off is not over while the log, which begins at `first`, has its events.
+    fn loss(&self, run: &Run, first: Position) -> Loss {
+        let cursor = run.keeping.cursor();
+        match (cursor.reset, cursor.expired_before) {
+            (Some(reset), Some(expired_before)) if reset.up_to >= first => Loss { after: reset.after, expired_before },
+            _ => Loss { after: run.lanes.settled_up_to(), expired_before: run.lanes.counts().expired },
+        }
+    }
+
+    /// Says what is lost. It must be saved together with what is counted.
+    fn tell(&self, run: &mut Run, up_to: Position, Loss { after, expired_before }: Loss) {
+        let (at, expired) = (self.environment.clock.now(), run.lanes.counts().expired - expired_before);
+        let cursor = run.keeping.cursor_mut();
+        (cursor.reset, cursor.expired_before) = (Some(Reset { after, up_to, expired, at }), Some(expired_before));
+    }
+
+    fn tell_if_any(&self, run: &mut Run, up_to: Position, loss: Loss) {
+        if run.lanes.counts().expired > loss.expired_before {
+            self.tell(run, up_to, loss);
+        }
     }
 
     fn set_checkpoint(&self, run: &mut Run) {
@@ -76,9 +117,9 @@ impl Dispatcher {
         (cursor.checkpoint.position, cursor.checkpoint.matched) = (cursor.floor, cursor.counts.total());
     }
 
-    /// Counts what is lost up to `up_to`, in the two steps of [`crate::lanes::Lanes::expire_open`]. Each reads first, and then changes all
+    /// Counts, and says, what is lost up to `up_to`, in the two steps of [`crate::lanes::Lanes::expire_open`]. Each reads first, and then changes all
     /// or nothing.
-    async fn lose(&self, run: &mut Run, up_to: Position) -> Result<(), EngineError> {
+    async fn lose(&self, run: &mut Run, up_to: Position, loss: Loss) -> Result<(), EngineError> {
         let unread = self.read_unread(run.lanes.read_head(), up_to).await?;
         run.lanes.expire_open(up_to);
         for (position, lane) in &unread {
@@ -86,13 +127,15 @@ impl Dispatcher {
         }
         run.lanes.passed(up_to);
         run.content.retain(|position, _| run.lanes.is_open(*position));
+        self.tell_if_any(run, up_to, loss);
         self.flush(run).await?;
         let aside = self.read_aside(run.lanes.expiring_lanes(up_to), up_to).await?;
-        let loss = run.lanes.expire_letters(up_to);
+        let letters = run.lanes.expire_letters(up_to);
         for (lane, positions) in &aside {
-            positions.iter().for_each(|position| run.lanes.expire_aside(&loss, lane, *position));
+            positions.iter().for_each(|position| run.lanes.expire_aside(&letters, lane, *position));
         }
-        aside.iter().for_each(|(lane, _)| run.lanes.expire_lane(&loss, lane));
+        aside.iter().for_each(|(lane, _)| run.lanes.expire_lane(&letters, lane));
+        self.tell_if_any(run, up_to, loss);
         Ok(())
     }
 

@@ -5,11 +5,11 @@
 //! [`Lanes::expire_letters`], then names each event of each of those lanes, and at last each of those lanes. What the second step changes is
 //! below the saved floor, so each lane of it can be saved by itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use kit::Position;
+use kit::{Position, Timestamp};
 
-use super::{Fate, Lane, Lanes, LetterState};
+use super::{Fate, Lane, Lanes, LetterState, Standing};
 
 /// What the log loses.
 #[derive(Debug)]
@@ -20,13 +20,61 @@ pub struct Loss {
     letters: BTreeSet<Position>,
 }
 
+/// How many of the events that were lost, or forgotten, are known one by one.
+const GONE_MAX: usize = 4_096;
+
+/// What became of an event that the log is about to lose, and of which nothing else is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// It was lost before it was taken.
+    Lost,
+    /// It had been given up for good.
+    Discarded {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// The events that were lost or forgotten last, for whoever asks about one while the log still has it.
+#[derive(Debug)]
+pub(super) struct Gone {
+    events: BTreeMap<Position, End>,
+    /// Of those up to here that are not among them nobody knows any more.
+    known_after: Position,
+}
+
+impl Gone {
+    /// Knows nothing of the events up to `known_after`, and that none behind it is lost or forgotten.
+    pub(super) fn known_after(known_after: Position) -> Self {
+        Self { events: BTreeMap::new(), known_after }
+    }
+
+    fn add(&mut self, position: Position, end: End) {
+        self.events.insert(position, end);
+        while self.events.len() > GONE_MAX {
+            let oldest = self.events.pop_first().map_or(Position::START, |(oldest, _)| oldest);
+            self.known_after = self.known_after.max(oldest);
+        }
+    }
+}
+
 impl Lanes {
+    /// Where an event stands that is settled, and that the log was let go of; none when nobody knows any more.
+    pub fn standing_at_last(&self, position: Position) -> Option<Standing> {
+        match self.gone.events.get(&position) {
+            Some(End::Lost) => Some(Standing::Lost),
+            Some(End::Discarded { at }) => Some(Standing::Discarded { at: *at }),
+            None => (position > self.gone.known_after).then_some(Standing::Settled),
+        }
+    }
+
     /// The log loses the events up to `up_to`: those that are open go at once.
     pub fn expire_open(&mut self, up_to: Position) {
         let open: Vec<_> = self.open.range(..=up_to).map(|(position, _)| *position).collect();
         for position in open {
             self.close(position);
             self.ledger.enter(position, Fate::Expired);
+            self.gone.add(position, End::Lost);
         }
         let lanes = self.lanes.iter().filter(|(lane, state)| state.aside.is_none() && !lane.is_apart());
         let lanes: Vec<_> = lanes.map(|(lane, _)| lane.clone()).collect();
@@ -39,7 +87,10 @@ impl Lanes {
             return;
         }
         self.read_head = position;
-        let fate = self.fate_before(position, &Lane::new(name)).unwrap_or(Fate::Expired);
+        let fate = self.fate_before(position, &Lane::new(name)).unwrap_or_else(|| {
+            self.gone.add(position, End::Lost);
+            Fate::Expired
+        });
         self.ledger.enter(position, fate);
     }
 
@@ -54,8 +105,14 @@ impl Lanes {
         let letters: Vec<_> = self.letters.range(..=up_to).map(|(position, (lane, state))| (*position, lane.clone(), *state)).collect();
         for (position, lane, state) in &letters {
             match state {
-                LetterState::Discarded { .. } => self.unsaved(lane).forgotten += i64::from(*position > self.after),
-                LetterState::Waiting | LetterState::Redriving => self.change(lane, *position, state.fate(), Fate::Expired),
+                LetterState::Discarded { at } => {
+                    self.unsaved(lane).forgotten += i64::from(*position > self.after);
+                    self.gone.add(*position, End::Discarded { at: *at });
+                }
+                LetterState::Waiting | LetterState::Redriving => {
+                    self.change(lane, *position, state.fate(), Fate::Expired);
+                    self.gone.add(*position, End::Lost);
+                }
             }
             self.parked.remove(position);
             self.forget_letter(lane, *position);
@@ -68,6 +125,7 @@ impl Lanes {
     pub fn expire_aside(&mut self, loss: &Loss, lane: &Lane, position: Position) {
         if !loss.letters.contains(&position) {
             self.change(lane, position, Fate::Deferred, Fate::Expired);
+            self.gone.add(position, End::Lost);
         }
     }
 

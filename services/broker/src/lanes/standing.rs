@@ -7,8 +7,10 @@ use super::{Attempt, Lane, Lanes, LetterState, state::LaneState};
 /// Where an event that the subscription asks for stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It was taken, or lost.
+    /// It was taken, or the log was let go of it: see [`Lanes::standing_at_last`].
     Settled,
+    /// It was lost before it was taken.
+    Lost,
     /// It waits for its turn.
     Queued,
     /// It is on its way.

@@ -119,7 +119,7 @@ fn stage(event: &Recorded, standing: Standing, letter: Option<DeadLetter>, statu
         return Stage::Filtered { clause };
     }
     match standing {
-        Standing::Settled if status.reset.is_some_and(|reset| position > reset.after && position <= reset.up_to) => Stage::Expired,
+        Standing::Lost => Stage::Expired,
         Standing::Settled => Stage::Delivered,
         Standing::Queued | Standing::Sought { .. } => Stage::Queued,
         Standing::InFlight { attempt } => Stage::InFlight { attempt },

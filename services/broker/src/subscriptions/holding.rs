@@ -1,5 +1,7 @@
 //! The subscriptions as those who may still need events of the log.
 
+use std::sync::atomic::Ordering;
+
 use kit::{BoxFuture, Position};
 use tokio::sync::{mpsc, oneshot};
 
@@ -9,6 +11,8 @@ use crate::{dispatcher::Instruction, engine::EngineError, retention::Holders};
 impl Holders for Subscriptions {
     fn release(&self, up_to: Position) -> BoxFuture<'_, Result<Position, EngineError>> {
         Box::pin(async move {
+            // Whoever begins meanwhile would not be asked: they begin afterwards, behind what goes.
+            let _one_at_a_time = self.changing.lock().await;
             // First those that hold the log: nobody loses an event for the sake of one that stays.
             let mut held = up_to;
             for (name, is_required) in self.names() {
@@ -22,6 +26,7 @@ impl Holders for Subscriptions {
                 }
                 self.release_replays(&name, held).await?;
             }
+            self.let_go.fetch_max(held.0, Ordering::Relaxed);
             Ok(held)
         })
     }

@@ -1,5 +1,7 @@
 //! Pausing, seeking and auditing a subscription, and how it stands in full.
 
+use std::sync::atomic::Ordering;
+
 use kit::{Position, Recorded};
 use tokio::sync::oneshot;
 
@@ -103,11 +105,11 @@ impl Subscriptions {
     /// The oldest event that waits to be taken.
     async fn oldest(&self, stored: &Stored, look: &Look, unread: Option<Recorded>) -> Result<Option<Oldest>, EngineError> {
         let known = match look.oldest {
-            Some(position) => self.engine.read_one(position).await?,
+            Some(position) => unless_trimmed(self.engine.read_one(position).await)?,
             None => None,
         };
         let aside = match &look.oldest_aside {
-            Some((first, lane)) => self.first_of(stored, lane, *first).await?,
+            Some((first, lane)) => unless_trimmed(self.first_of(stored, lane, *first).await)?,
             None => None,
         };
         let candidates = [known, aside, unread].into_iter().flatten();
@@ -141,10 +143,10 @@ impl Subscriptions {
         Ok(after)
     }
 
-    /// The position after which a subscription starts. What the log has lost already is before that.
+    /// The position after which a subscription starts. What the log has lost already, or is about to, is before that.
     pub(crate) async fn resolve(&self, start: Start) -> Result<Position, EngineError> {
         let before = |position: Position| Position(position.0.saturating_sub(1).max(0));
-        let earliest = before(self.engine.bounds().first);
+        let earliest = before(self.engine.bounds().first).max(Position(self.let_go.load(Ordering::Relaxed)));
         Ok(match start {
             Start::Earliest => earliest,
             Start::Latest => self.engine.tail().last(),
@@ -204,5 +206,13 @@ impl Subscriptions {
         let (reply, answer) = oneshot::channel();
         instructions.send(instruction(reply)).await.map_err(|_| EngineError::Closed)?;
         Ok(answer.await.map_err(|_| EngineError::Closed)??)
+    }
+}
+
+/// What the log has lost since it was said to wait does not wait any more.
+fn unless_trimmed(found: Result<Option<Recorded>, EngineError>) -> Result<Option<Recorded>, EngineError> {
+    match found {
+        Err(EngineError::Trimmed { .. }) => Ok(None),
+        found => found,
     }
 }

@@ -176,6 +176,46 @@ fn an_event_that_was_lost_is_said_to_be_lost_while_it_can_still_be_asked_for() {
     });
 }
 
+#[test]
+fn an_event_that_was_taken_is_not_said_to_be_lost_with_those_around_it() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Hates("slow", 503), 1));
+    live(async {
+        let (broker, lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({"required": false})).await.unwrap();
+        let events = [numbered(1, "slow", "ann"), numbered(2, "good", "ann"), numbered(3, "slow", "ann"), numbered(4, "new", "ann")];
+        broker.publisher().publish(&events).await.unwrap();
+        wait_until(|| status(&broker).lanes_set_aside == 1 && status(&broker).counts.delivered == 2).await;
+        broker.shared.subscriptions.release(Position(3)).await.unwrap();
+        for (position, expected) in [(1, "expired"), (2, "delivered"), (3, "expired"), (4, "delivered")] {
+            assert_eq!(stage(&broker, "tester", position).await["state"], expected, "{position}");
+        }
+        assert!(lifecycle.stop(super::DEADLINE).await);
+    });
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(2)).await;
+        // Which of them was lost nobody knows after a restart: all of them count as gone.
+        let lost = broker.engine().read_one(Position(2)).await.unwrap().unwrap();
+        let gone = crate::engine::EngineError::Trimmed { first: Position(4) };
+        assert_eq!(broker.shared.subscriptions.arrivals(&lost).await, Err(gone));
+        assert_eq!(stage(&broker, "tester", 4).await["state"], "delivered");
+    });
+}
+
+#[test]
+fn an_event_that_was_given_up_for_good_is_said_to_be_while_it_can_still_be_asked_for() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Hates("bad", 422), 1));
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({"required": false})).await.unwrap();
+        broker.publisher().publish(&[numbered(1, "bad", "ann")]).await.unwrap();
+        wait_until(|| status(&broker).dead_letters == 1).await;
+        let discarded = broker.shared.subscriptions.decide("tester", crate::dispatcher::Decision::Discard, vec![Position(1)]).await;
+        assert_eq!(discarded, Ok(1));
+        broker.shared.subscriptions.release(Position(1)).await.unwrap();
+        assert_eq!(stage(&broker, "tester", 1).await["state"], "discarded");
+    });
+}
+
 async fn until<T>(mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let all = async {
         loop {

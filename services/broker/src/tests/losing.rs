@@ -247,3 +247,58 @@ fn each_delivery_says_where_the_log_begins_and_what_is_before_that_is_sent_no_mo
         assert_eq!(sent, [5, 6].map(|position| (Position(position), Some(Position(5)))));
     });
 }
+
+#[test]
+fn a_loss_that_a_crash_broke_off_is_told_in_full_when_it_goes_on() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Fine, 1));
+    let told = |broker: &Broker| status(broker).reset.map(|Reset { after, up_to, expired, .. }| (after.0, up_to.0, expired));
+    live(async {
+        let (broker, lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({"required": false})).await.unwrap();
+        broker.shared.subscriptions.pause("tester", true).await.unwrap();
+        broker.publisher().publish(&(1..=30).map(|n| numbered(n, &n.to_string())).collect::<Vec<_>>()).await.unwrap();
+        assert_eq!((release(&broker, 20).await, told(&broker)), (Position(20), Some((0, 20, 20))));
+        // It ends before the log is trimmed.
+        assert!(lifecycle.stop(DEADLINE).await);
+    });
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(2)).await;
+        assert_eq!((release(&broker, 20).await, told(&broker)), (Position(20), Some((0, 20, 20))), "nothing more is lost");
+        assert_eq!((release(&broker, 25).await, told(&broker)), (Position(25), Some((0, 25, 25))));
+        broker.engine().trim(Position(25)).await.unwrap();
+        assert_eq!((release(&broker, 27).await, told(&broker)), (Position(27), Some((25, 27, 2))), "another one");
+        assert_eq!(broker.audit("tester").await, Ok(Counts { expired: 27, ..Counts::default() }));
+    });
+}
+
+#[test]
+fn whoever_begins_while_the_log_is_about_to_lose_events_begins_behind_them() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Fine, 1));
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
+        broker.publisher().publish(&(1..=9).map(|n| numbered(n, &n.to_string())).collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(release(&broker, 6).await, Position(6));
+        subscribe(&broker, &taker, json!({"required": true})).await.unwrap();
+        broker.engine().trim(Position(6)).await.unwrap();
+        wait_until(|| status(&broker).floor == Position(9)).await;
+        assert_eq!(
+            (status(&broker).after, status(&broker).reset, taker.lanes()),
+            (Position(6), None, ["7", "8", "9"].map(String::from).into())
+        );
+    });
+}
+
+#[test]
+fn a_subscription_whose_oldest_event_was_trimmed_without_asking_can_still_be_looked_at() {
+    let (folder, taker) = (tempfile::tempdir().unwrap(), Subscriber::new(Temper::Hates("bad", 503), 1));
+    live(async {
+        let (broker, _lifecycle) = start(folder.path(), &environment(1)).await;
+        subscribe(&broker, &taker, json!({})).await.unwrap();
+        broker.publisher().publish(&[numbered(1, "good"), numbered(2, "bad"), numbered(3, "good")]).await.unwrap();
+        wait_until(|| status(&broker).lanes_set_aside == 1).await;
+        broker.shared.subscriptions.pause("tester", true).await.unwrap();
+        broker.engine().trim(Position(2)).await.unwrap();
+        let described = broker.shared.subscriptions.describe("tester").await.unwrap();
+        assert_eq!((described.status.lanes_set_aside, described.status.oldest_unacknowledged), (1, None));
+    });
+}

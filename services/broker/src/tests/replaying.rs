@@ -196,6 +196,21 @@ fn replays_are_few_at_once_are_cancelled_and_go_with_their_subscription() {
 }
 
 #[test]
+fn a_replay_counts_nothing_that_the_log_loses_behind_its_end() {
+    let (folder, keeper) = (tempfile::tempdir().unwrap(), Arc::new(Keeper::default()));
+    live(async {
+        let (broker, _lifecycle) = replayable(folder.path(), &keeper).await;
+        *keeper.is_failing.lock().unwrap() = true;
+        let replay = begin(&broker, json!({"to": {"position": "4"}})).await.unwrap();
+        assert_eq!(broker.shared.subscriptions.release(Position(8)).await, Ok(Position(8)));
+        broker.engine().trim(Position(8)).await.unwrap();
+        wait_until(|| shown(&broker, &replay.id)["state"] == "completed").await;
+        let counts = shown(&broker, &replay.id)["counts"].clone();
+        assert_eq!((&counts["expired"], &counts["matched"]), (&json!(4), &json!(4)));
+    });
+}
+
+#[test]
 fn a_replay_does_not_hold_the_log_and_counts_what_it_loses() {
     let (folder, keeper) = (tempfile::tempdir().unwrap(), Arc::new(Keeper::default()));
     live(async {
