@@ -111,6 +111,14 @@ pub(super) async fn read_subject(
     Ok(no_store(Json(page)))
 }
 
+/// A subject that is asked for must be one that an event can have.
+pub(crate) fn check_length(subject: Option<&str>) -> Result<(), Problem> {
+    match subject.map(str::len) {
+        None | Some(1..=ATTRIBUTE_BYTES_MAX) => Ok(()),
+        Some(_) => Err(invalid("subject", &format!("`subject` must have 1 to {ATTRIBUTE_BYTES_MAX} bytes"))),
+    }
+}
+
 fn invalid(field: &'static str, detail: &str) -> Problem {
     Problem::bad_request("invalid_query", detail).field(field)
 }
@@ -126,6 +134,7 @@ impl Reader<'_> {
     async fn read(&self, query: &ReadQuery) -> Result<Page, Problem> {
         let (after, limit) = (query.after.unwrap_or(Position::START).max(Position::START), page_size(query.limit)?);
         let types = query.types.as_deref().map(types).transpose()?;
+        check_length(query.subject.as_deref())?;
         let scope = match (&query.subject, self.caller) {
             (subject, Caller::Outsider(grant)) => {
                 grant.scopes.may_read().map_err(|missing| missing_scope(&missing))?;
