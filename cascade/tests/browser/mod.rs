@@ -126,6 +126,12 @@ impl Browser {
         self.page.goto(url).await.unwrap();
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    pub(crate) async fn prepare(&self, script: &str) {
+        let parameters = json!({ "source": script });
+        self.post("goog/cdp/execute", &json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": parameters })).await;
+    }
+
     /// Asks the shop's API as the page would, with the page's session; gives the status and the body.
     pub(crate) async fn fetch(&self, path: &str) -> (u64, Value) {
         let script = "const [path, done] = arguments;
