@@ -12,6 +12,9 @@ mod show;
 /// What it asks for: registering it, its secret, its end.
 mod change;
 
+/// The same, field by field.
+mod set;
+
 /// Pausing, resuming, moving it, trying its filters.
 mod operate;
 
@@ -40,6 +43,7 @@ pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
             Action::List => list::run(&desk).await,
             Action::Show { name } => show::run(&desk, name).await.map_err(|error| named(error, name)),
             Action::Apply(apply) => change::apply(&desk, apply).await.map_err(|error| named(error, &apply.name)),
+            Action::Set(wanted) => set::run(&desk, wanted).await.map_err(|error| named(error, &wanted.name)),
             Action::Delete(delete) => change::delete(&desk, delete).await.map_err(|error| named(error, &delete.name)),
             Action::RotateSecret { name, grace_hours } => {
                 change::rotate_secret(&desk, name, *grace_hours).await.map_err(|error| named(error, name))
