@@ -23,21 +23,17 @@ mod replays;
 
 use anyhow::anyhow;
 use axum::http::StatusCode;
-use kit::Environment;
 
 use crate::{
-    form::Form,
-    operator::{Refused, Shop, block_on},
-    when::When,
+    desk::Desk,
+    operator::{Refused, block_on},
 };
 use flags::Action;
 pub(crate) use flags::{HELP, SubscriptionsFlags};
 
 /// Does what the flags say.
 pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
-    let environment = Environment::real()?;
-    let shop = flags.access.shop(&environment)?;
-    let desk = Desk { shop, form: flags.form, when: When::here(environment.clock.now()) };
+    let desk = flags.operator.desk()?;
     block_on(async {
         match &flags.action {
             Action::List => list::run(&desk).await,
@@ -56,13 +52,6 @@ pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
             Action::Replays { action } => replays::run(&desk, action).await.map_err(|error| named(error, action.name())),
         }
     })
-}
-
-/// Whom an operator asks, and how the answers are printed.
-struct Desk {
-    shop: Shop,
-    form: Form,
-    when: When,
 }
 
 /// What the shop says of a subscription that is not there or was changed, with what to do.

@@ -11,8 +11,9 @@ use kit::{Position, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    form::{Form, Sure},
-    operator::{Access, Condition, name, position},
+    desk::OperatorFlags,
+    form::Sure,
+    operator::{Condition, name, position},
     selection::Selection,
 };
 pub(super) use set::Set;
@@ -37,10 +38,7 @@ pub(crate) struct SubscriptionsFlags {
     pub(super) action: Action,
 
     #[command(flatten)]
-    pub(super) form: Form,
-
-    #[command(flatten)]
-    pub(super) access: Access,
+    pub(super) operator: OperatorFlags,
 }
 
 /// What can be done.
