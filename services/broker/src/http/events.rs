@@ -64,6 +64,7 @@ pub(super) async fn read(
     Query(query): Query<ReadQuery>,
 ) -> Result<Response, Problem> {
     let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
+    check_length(query.subject.as_deref())?;
     let page = match (&query.source, &query.id) {
         (None, None) => reader.read(&query).await?,
         (Some(source), Some(id)) => {
@@ -134,7 +135,6 @@ impl Reader<'_> {
     async fn read(&self, query: &ReadQuery) -> Result<Page, Problem> {
         let (after, limit) = (query.after.unwrap_or(Position::START).max(Position::START), page_size(query.limit)?);
         let types = query.types.as_deref().map(types).transpose()?;
-        check_length(query.subject.as_deref())?;
         let scope = match (&query.subject, self.caller) {
             (subject, Caller::Outsider(grant)) => {
                 grant.scopes.may_read().map_err(|missing| missing_scope(&missing))?;
