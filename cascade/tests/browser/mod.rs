@@ -184,8 +184,15 @@ impl Browser {
         )
         .await;
         self.run(&format!("{source}; window.axe = axe")).await;
-        let script = "const [done] = arguments; axe.run().then(({ violations }) => done(violations.flatMap(({ id, nodes }) =>
-            nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`))))";
+        // What comes while it looks, such as an event's line, is there at once.
+        let script = "const [done] = arguments;
+            const still = new CSSStyleSheet();
+            still.replaceSync('*, *::before, *::after { animation: none !important; transition: none !important }');
+            document.adoptedStyleSheets = [still];
+            axe.run().then(({ violations }) => {
+                document.adoptedStyleSheets = [];
+                done(violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`)));
+            })";
         let found = self.page.execute_async(script, Vec::new()).await.unwrap();
         found.as_array().unwrap().iter().map(Value::to_string).collect()
     }
