@@ -12,23 +12,14 @@ mod show;
 /// Trying them again, or giving them up for good.
 mod decide;
 
-use kit::Environment;
-
-use crate::{
-    form::Form,
-    operator::{Shop, block_on},
-    subscriptions::named,
-    when::When,
-};
+use crate::{desk::Desk, operator::block_on, subscriptions::named};
 use decide::Decision;
 use flags::Action;
 pub(crate) use flags::{DeadLettersFlags, HELP};
 
 /// Does what the flags say.
 pub(crate) fn run(flags: &DeadLettersFlags) -> anyhow::Result<()> {
-    let environment = Environment::real()?;
-    let shop = flags.access.shop(&environment)?;
-    let desk = Desk { shop, form: flags.form, when: When::here(environment.clock.now()) };
+    let desk = flags.operator.desk()?;
     block_on(async {
         match &flags.action {
             Action::List(wanted) => list::run(&desk, wanted).await.map_err(|error| named(error, &wanted.name)),
@@ -39,11 +30,4 @@ pub(crate) fn run(flags: &DeadLettersFlags) -> anyhow::Result<()> {
             }
         }
     })
-}
-
-/// Whom an operator asks, and how the answers are printed.
-struct Desk {
-    shop: Shop,
-    form: Form,
-    when: When,
 }

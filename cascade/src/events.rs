@@ -24,25 +24,20 @@ pub(crate) mod why;
 /// Publishing what a file holds.
 mod publish;
 
-use kit::{Envelope, Environment, Position};
+use kit::{Envelope, Position};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{
-    form::Form,
-    operator::{Shop, block_on},
-    when::When,
-};
+use crate::{desk::Desk, operator::block_on};
 use flags::Action;
 pub(crate) use flags::{EventsFlags, HELP};
 
 /// Does what the flags say.
 pub(crate) fn run(flags: &EventsFlags) -> anyhow::Result<()> {
-    let environment = Environment::real()?;
     if let Action::Publish { file } = &flags.action {
-        return publish::run(flags, &environment, file);
+        return publish::run(flags, file);
     }
-    let desk = Desk { shop: flags.access.shop(&environment)?, form: flags.form, environment };
+    let desk = flags.operator.desk()?;
     block_on(async {
         match &flags.action {
             Action::List(wanted) if wanted.follow => follow::run(&desk, wanted).await,
@@ -52,19 +47,6 @@ pub(crate) fn run(flags: &EventsFlags) -> anyhow::Result<()> {
             Action::Publish { .. } => Ok(()),
         }
     })
-}
-
-/// Whom an operator asks, and how the answers are printed.
-struct Desk {
-    shop: Shop,
-    form: Form,
-    environment: Environment,
-}
-
-impl Desk {
-    fn when(&self) -> When {
-        When::here(self.environment.clock.now())
-    }
 }
 
 /// An event as it came, and its place.

@@ -57,6 +57,9 @@ mod subscriptions;
 /// `cascade dead-letters`: events that were given up.
 mod dead_letters;
 
+/// What an operator's commands begin with.
+mod desk;
+
 /// What an operator asks a running shop.
 mod operator;
 

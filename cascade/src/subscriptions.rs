@@ -12,6 +12,9 @@ mod show;
 /// What it asks for: registering it, its secret, its end.
 mod change;
 
+/// The same, field by field.
+mod set;
+
 /// Pausing, resuming, moving it, trying its filters.
 mod operate;
 
@@ -20,26 +23,23 @@ mod replays;
 
 use anyhow::anyhow;
 use axum::http::StatusCode;
-use kit::Environment;
 
 use crate::{
-    form::Form,
-    operator::{Refused, Shop, block_on},
-    when::When,
+    desk::Desk,
+    operator::{Refused, block_on},
 };
 use flags::Action;
 pub(crate) use flags::{HELP, SubscriptionsFlags};
 
 /// Does what the flags say.
 pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
-    let environment = Environment::real()?;
-    let shop = flags.access.shop(&environment)?;
-    let desk = Desk { shop, form: flags.form, when: When::here(environment.clock.now()) };
+    let desk = flags.operator.desk()?;
     block_on(async {
         match &flags.action {
             Action::List => list::run(&desk).await,
             Action::Show { name } => show::run(&desk, name).await.map_err(|error| named(error, name)),
             Action::Apply(apply) => change::apply(&desk, apply).await.map_err(|error| named(error, &apply.name)),
+            Action::Set(wanted) => set::run(&desk, wanted).await.map_err(|error| named(error, &wanted.name)),
             Action::Delete(delete) => change::delete(&desk, delete).await.map_err(|error| named(error, &delete.name)),
             Action::RotateSecret { name, grace_hours } => {
                 change::rotate_secret(&desk, name, *grace_hours).await.map_err(|error| named(error, name))
@@ -52,13 +52,6 @@ pub(crate) fn run(flags: &SubscriptionsFlags) -> anyhow::Result<()> {
             Action::Replays { action } => replays::run(&desk, action).await.map_err(|error| named(error, action.name())),
         }
     })
-}
-
-/// Whom an operator asks, and how the answers are printed.
-struct Desk {
-    shop: Shop,
-    form: Form,
-    when: When,
 }
 
 /// What the shop says of a subscription that is not there or was changed, with what to do.

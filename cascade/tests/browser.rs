@@ -156,6 +156,67 @@ async fn an_order_is_cancelled_by_the_button_and_the_money_goes_back() {
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 }
 
+/// Puts itself between the page and its feed: `isDeaf` keeps what comes from the page, `say` gives it something else.
+const BETWEEN: &str = "const Real = WebSocket;
+    window.isDeaf = false;
+    window.WebSocket = class extends Real {
+        set onmessage(take) {
+            super.onmessage = (message) => window.isDeaf || take(message);
+            window.say = (message) => take({ data: JSON.stringify(message) });
+        }
+    };";
+
+/// Hears nothing until the order has ended, as the API says; then hears that what came meanwhile is no longer kept.
+async fn miss_the_end(browser: &Browser, order: &str) {
+    browser.run("window.isDeaf = true").await;
+    let ask = format!(
+        "window.isOver = false;
+         (async () => {{
+             while (!isOver) isOver = (await (await fetch('/api/orders/{order}')).json()).status === 'completed';
+         }})()"
+    );
+    browser.run(&ask).await;
+    browser.wait_for("window.isOver").await;
+    let last = logged(browser, order).await.last().unwrap()["position"].clone();
+    assert_eq!(browser.run(SHOWN_AS_ENDED).await, Value::Bool(false), "nobody has told the page");
+    let data = serde_json::json!({"reason": "trimmed", "asked": "1", "after": last});
+    browser.run(&format!("say({{ type: 'cascade.live.reset.v1', data: {data} }})")).await;
+}
+
+const SHOWN_AS_ENDED: &str = "return document.querySelector('[data-status=completed]') !== null";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_whose_events_are_no_longer_kept_shows_how_the_order_stands_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shop, driver) = (open_shop(&folder), Driver::start());
+    let browser = driver.browser().await;
+    browser.prepare(BETWEEN).await;
+    let order = start_run(&browser, &shop, 1).await;
+    browser.wait_for(&format!("{ROWS} >= 2")).await;
+    miss_the_end(&browser, &order).await;
+    browser.wait_for(HAS_ENDED).await;
+    assert!(browser.run(&format!("return {ROWS}")).await.as_u64().unwrap() < 8, "what it missed it does not make up");
+    let said = "document.querySelector('.timeline').textContent.includes('no longer keeps the oldest events')";
+    browser.wait_for(said).await;
+    browser.wait_for("document.querySelector('#explanation').textContent === 'Somebody brought it.'").await;
+    browser.wait_for("document.querySelector('#cancel').disabled").await;
+
+    // The shop's page, with another order; the first one would be shown as ended.
+    let other = driver.browser().await;
+    other.prepare(BETWEEN).await;
+    other.visit(&format!("{}/", shop.base())).await;
+    other.wait_for(IS_LIVE).await;
+    let start = "const [done] = arguments;
+        fetch('/api/scenarios/1/runs', { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{}' })
+            .then(async (answer) => done((await answer.json()).order_id))";
+    let order = other.page.execute_async(start, Vec::new()).await.unwrap().as_str().unwrap().to_owned();
+    other.wait_for("['confirmed', 'in_delivery'].includes(document.querySelector('.purchase')?.dataset.status)").await;
+    miss_the_end(&other, &order).await;
+    other.wait_for(&format!("document.querySelector('#order-{order}').dataset.status === 'completed'")).await;
+    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    assert_eq!(other.complaints().await, Vec::<String>::new());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_is_shut_out_in_light_or_dark() {
     let folder = tempfile::tempdir().unwrap();

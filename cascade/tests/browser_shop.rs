@@ -268,6 +268,26 @@ async fn nobody_is_shut_out_of_the_shop_on_a_desktop_or_a_phone() {
     assert_no_barriers(&browser, "done").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn columns_are_alike_however_long_a_price_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (shop, driver) = (open_shop(&folder), Driver::start());
+    let browser = driver.browser().await;
+    enter(&browser, &shop).await;
+    for screen in [None, Some(PHONE), Some((320, 640))] {
+        browser.hold(screen).await;
+        for price in ["1890.00 EUR", "18900.00 EUR", "1234567.00 EUR"] {
+            let script = format!(
+                "document.querySelectorAll('.price')[3].textContent = '{price}';
+                 const widths = [...document.querySelectorAll('.tile')].map((tile) => Math.round(tile.getBoundingClientRect().width * 10));
+                 const isBeside = [...document.querySelectorAll('.product')].some((each) => each.scrollWidth > each.clientWidth);
+                 return new Set(widths).size === 1 && !isBeside && document.documentElement.scrollWidth <= innerWidth"
+            );
+            assert_eq!(browser.run(&script).await, Value::Bool(true), "{price} on {screen:?}");
+        }
+    }
+}
+
 async fn assert_no_barriers(browser: &Browser, when: &str) {
     for phone in [Some(PHONE), None] {
         browser.hold(phone).await;

@@ -159,6 +159,42 @@ async fn a_registration_changes_only_what_its_author_saw() {
     desk.refuses(&["subscriptions", "apply", "l", "/nowhere"], 1, "`/nowhere`");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_is_changed_where_it_stands_and_what_was_before_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let shop = Shop::open(folder.path(), INSTANT);
+    let desk = Desk::of(&shop, folder.path());
+    let subscriber = with_trouble(&desk).await;
+    let set = |more: &[&'static str]| [&["subscriptions", "set", "l"], more].concat();
+    let change = ["--batch-events", "10", "--retry-attempts", "5", "--types", "l.Made.v1,l.Other.v1"];
+    let before = desk.json(&["subscriptions", "show", "l"]);
+    let lines = "  types               [\"l.Made.v1\"] -> [\"l.Made.v1\",\"l.Other.v1\"]\n  batch.events_max    64 -> 10\n  \
+                 retry.attempts_max  50 -> 5\n";
+    assert_eq!(desk.says(&set(&[&change[..], &["--dry-run"]].concat())), format!("The subscription `l` would change:\n{lines}"));
+    let would = desk.json(&set(&["--reset", "types", "--dry-run"]));
+    assert_eq!(would["changes"], json!([{"field": "types", "from": ["l.Made.v1"], "to": null}]), "{would}");
+    assert_eq!(desk.json(&["subscriptions", "show", "l"])["batch"], before["batch"], "nothing has changed yet");
+
+    assert_eq!(desk.says(&set(&change)), format!("The subscription `l` is changed:\n{lines}"));
+    assert_eq!(desk.says(&set(&change)), "Nothing changes: that is what `l` asks for.\n");
+    let after = desk.json(&set(&["--sink", "http://127.0.0.1:9/elsewhere", "--on-exhausted", "continue"]));
+    assert_eq!((&after["sink"], &after["batch"]["events_max"]), (&json!("http://127.0.0.1:9/elsewhere"), &json!(10)));
+    assert_eq!(after["revision"], before["revision"], "its place and its revision stay");
+    assert!(desk.says(&set(&["--reset", "batch,retry", "--required", "no"])).contains("batch.events_max      10 -> 64\n"));
+
+    let tag = desk.says(&["subscriptions", "show", "l"]);
+    let tag = tag.lines().find_map(|line| line.trim().strip_prefix("ETag")).unwrap().trim();
+    desk.says(&["subscriptions", "set", "l", "--if-match", tag, "--batch-wait-ms", "7"]);
+    desk.refuses(&["subscriptions", "set", "l", "--if-match", tag, "--batch-wait-ms", "8"], 1, "`l` was changed by somebody else");
+    desk.refuses(&["subscriptions", "set", "l", "--if-match", tag, "--batch-wait-ms", "8", "--dry-run"], 1, "changed by somebody else");
+    desk.refuses(&set(&["--batch-events", "0"]), 1, "`/batch/events_max` must be 1 to 1000");
+    desk.refuses(&set(&["--reset", "batch", "--batch-events", "5"]), 2, "`batch` is set and put back");
+    desk.refuses(&set(&["--dry-run"]), 2, "what is to change?");
+    desk.refuses(&["subscriptions", "set", "nobody", "--batch-events", "5"], 1, "there is no subscription `nobody`");
+    desk.refuses(&["subscriptions", "set", "payment", "--sink", "http://127.0.0.1:9/"], 1, "from one URL to another only");
+    drop(subscriber);
+}
+
 #[test]
 fn what_cannot_be_done_is_said_in_one_line() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 // The live page: starts a run where the address asks for one, then shows its order's events as they happen.
 
 import { ApiProblem, cancelOrder, liveUrl, newKey, productNames, readAddress, readOrder, startRun } from "../lib/api.js";
-import { apply, beginning, HEADLINES, isFinal, waitingFor } from "../lib/cascade.js";
+import { apply, beginning, catchUp, HEADLINES, isFinal, waitingFor } from "../lib/cascade.js";
 import { openFeed, pauseMax, SUBPROTOCOL } from "../lib/feed.js";
 import { nameOf, sentenceOf } from "../lib/sentences.js";
 import { createAnnouncer } from "./announcer.js";
@@ -34,6 +34,8 @@ let isConnected = false;
 /** Whether the order had ended before this page was opened: then all of it is history. */
 let isHistory = false;
 let hasFailed = false;
+/** Whether events are missing, and the order was not read since. */
+let isPatchy = false;
 
 async function main() {
   addCopyButtons(document);
@@ -101,6 +103,7 @@ function watch() {
     onState: onConnection,
     onReset: ({ reason }) => {
       timeline.lost(reason === "trimmed" ? "The shop no longer keeps the oldest events" : "The shop's log begins anew");
+      isPatchy = true;
       refresh();
     },
   });
@@ -144,21 +147,27 @@ function onConnection({ name, attempt }) {
   update();
 }
 
+const REFRESH_AGAIN_MS = 2_000;
 let isRefreshing = false;
 /** Reads the order again. No answer is no matter, the feed knows when the shop is back; an order that is gone ends the page. */
 async function refresh() {
   if (isRefreshing) return;
   isRefreshing = true;
+  const isCatchingUp = isPatchy;
+  isPatchy = false;
   try {
     view = await readOrder(orderId, share);
+    if (isCatchingUp) state = catchUp(state, view);
     update();
   } catch (problem) {
     if (problem.status === 404) {
       feed?.close();
       fail("Gone", "The shop is there, but it does not know this order, or not for this browser.");
-    }
+    } else if (isCatchingUp) isPatchy = true;
   }
   isRefreshing = false;
+  // Without an answer, or if more was lost meanwhile: no event will tell.
+  if (isPatchy && !hasFailed) setTimeout(refresh, REFRESH_AGAIN_MS);
 }
 
 function update() {

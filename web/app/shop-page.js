@@ -5,7 +5,7 @@ import { add, parseBasket, pieces, quantityOf, setQuantity, subtract, total } fr
 import { HEADLINES } from "../lib/cascade.js";
 import { openFeed, pauseMax, SUBPROTOCOL } from "../lib/feed.js";
 import { count, money } from "../lib/format.js";
-import { addEvents, addView, hasEnded, isWhole, lacksEvents, newEntry, newestFirst, statusOf } from "../lib/orders.js";
+import { addEvents, addView, forgetEvents, hasEnded, isWhole, lacksEvents, newEntry, newestFirst, statusOf } from "../lib/orders.js";
 import { createPurchase } from "../lib/purchase.js";
 import { nameOf, sentenceOf, serviceOf } from "../lib/sentences.js";
 import { createAnnouncer } from "./announcer.js";
@@ -145,7 +145,10 @@ function watch() {
     onEvent: take,
     onState: onConnection,
     // What the feed cannot tell any more, the orders themselves can.
-    onReset: sync,
+    onReset: () => {
+      entries = new Map([...entries].map(([id, entry]) => [id, forgetEvents(entry)]));
+      sync();
+    },
   });
   window.addEventListener("online", () => feed.hurry());
   document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && feed.hurry());
@@ -160,7 +163,7 @@ function take(event) {
   }
   learn(orderId, (entry) => addEvents(entry, [event]));
   showOrders();
-  if (!isWhole(entries.get(orderId))) readHistory(orderId);
+  if (!isWhole(entries.get(orderId))) readHistory(orderId).then(() => entries.has(orderId) && !isWhole(entries.get(orderId)) && sync());
   if (Math.abs(Date.now() - Date.parse(event.time)) < FRESH_MS) notify(event);
 }
 

@@ -55,6 +55,8 @@ export function beginning() {
     startedAt: null,
     endedAt: null,
     asked: false,
+    // Whether events are missing.
+    isPatchy: false,
   };
 }
 
@@ -73,6 +75,26 @@ export function apply(before, event) {
 export function fold(events) {
   return events.reduce(apply, beginning());
 }
+
+/** The state of an order of which events are missing: where it stands is what the API says of it. An end that was seen is the end. */
+export function catchUp(state, view) {
+  if (isFinal(state)) return state;
+  const total = state.total ?? view.total ?? null;
+  const known = { ...state, status: view.status, isPatchy: true, reason: view.cancel_reason ?? state.reason, total };
+  if (known.lines.length === 0) known.lines = view.lines ?? [];
+  // Who brings it, and whether that is another one by now, only events tell.
+  const paid = { payment: "captured", captured: state.captured ?? total };
+  switch (view.status) {
+    case "pending": return { ...known, payment: "authorizing" };
+    case "confirmed": return { ...known, ...paid, delivery: "searching", worker: null };
+    case "in_delivery": return { ...known, ...paid, delivery: "en_route", worker: SOMEBODY };
+    case "completed": return { ...known, ...paid, delivery: "delivered", worker: SOMEBODY };
+    case "cancelled": return { ...known, payment: state.captured ? "refunded" : "idle", delivery: "cancelled", worker: null };
+    default: return known;
+  }
+}
+
+const SOMEBODY = "Somebody";
 
 // While the customer wants out, the flow's own events go on but the order stays where it was put.
 const unlessLeaving = (state, status) => (["cancelling", "reversing"].includes(state.status) || isFinal(state) ? state.status : status);
@@ -153,6 +175,7 @@ export function waitingFor(state) {
 /** The sentence under the headline: how it ended, or what it waits for. */
 export function explanation(state) {
   if (state.status === "completed") {
+    if (state.isPatchy) return `${state.worker} brought it.`;
     const turns = [];
     if (state.searches > 1) turns.push(`${state.searches} searches`);
     if (state.attempts > 1) turns.push(`${state.attempts} attempts`);
@@ -164,7 +187,7 @@ export function explanation(state) {
 }
 
 function cancelledBecause(state) {
-  const back = state.refunded ? `The ${money(state.refunded)} went back in full.` : "No money was taken.";
+  const back = state.refunded ? `The ${money(state.refunded)} went back in full.` : `No money was ${state.isPatchy ? "kept" : "taken"}.`;
   switch (state.reason) {
     case "payment_declined": return "The card was declined. No money was taken and nothing was sent.";
     case "no_worker": return `No worker could be found${state.offers > 0 ? ` after ${count(state.offers, "offer")}` : ""}. ${back}`;

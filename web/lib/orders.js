@@ -21,6 +21,11 @@ export function addEvents(entry, events) {
   return { ...entry, events: all, state: nameOf(all[0]) === "OrderCreated" ? fold(all) : beginning() };
 }
 
+/** The order without its events: some are missing, and nobody knows which. What the API says of it stays. */
+export function forgetEvents(entry) {
+  return { ...newEntry(entry.id), view: entry.view };
+}
+
 /** Whether its events are known from the first one on, so that they tell where it stands. */
 export function isWhole(entry) {
   return entry.state.events > 0;

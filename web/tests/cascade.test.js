@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { apply, beginning, canCancel, explanation, fold, isFinal, moneyText, stations, steps, waitingFor } from "../lib/cascade.js";
+import { apply, beginning, canCancel, catchUp, explanation, fold, isFinal, moneyText, stations, steps, waitingFor } from "../lib/cascade.js";
 import { CALLED_OFF, DECLINED, LONG_WAY, NO_WORKER, record, TOO_LATE } from "./recorded.js";
 
 const statuses = (events) => events.reduce((all, event) => [...all, apply(all.at(-1), event)], [beginning()]).map((state) => state.status);
@@ -90,4 +90,20 @@ test("an event that is not known changes nothing but the count", () => {
   const before = fold(LONG_WAY.slice(0, 2));
   const after = apply(before, { ...LONG_WAY[2], type: "cascade.constructor.v1", data: null });
   assert.deepEqual({ ...after, events: before.events }, before);
+});
+
+test("an order of which events are missing stands where the API says, and goes on from there", () => {
+  const view = (status, more) => ({ status, total: { amount_minor: 1490, currency: "EUR" }, lines: [], ...more });
+  const paying = fold(LONG_WAY.slice(0, 1));
+  const caughtUp = (status, more) => catchUp(paying, view(status, more));
+  assert.deepEqual([caughtUp("completed").status, explanation(caughtUp("completed"))], ["completed", "Somebody brought it."]);
+  assert.deepEqual(progress(caughtUp("completed")), ["done", "done", "done", "done", "done"]);
+  assert.equal(moneyText(caughtUp("completed")), "paid");
+  assert.equal(explanation(caughtUp("in_delivery")), "Somebody is on the way to the customer.");
+  const off = caughtUp("cancelled", { cancel_reason: "customer_request" });
+  assert.equal(explanation(off), "Called off by the customer. No money was kept.");
+  assert.equal(waitingFor(caughtUp("cancelling")).service, "delivery");
+  const rest = LONG_WAY.slice(-2).reduce(apply, caughtUp("in_delivery"));
+  assert.deepEqual([rest.status, explanation(rest)], ["completed", "worker-02 brought it."]);
+  assert.deepEqual(catchUp(fold(LONG_WAY), view("in_delivery")), fold(LONG_WAY), "an answer from before the end");
 });

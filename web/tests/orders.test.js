@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { addEvents, addView, createdAt, hasEnded, isWhole, lacksEvents, linesOf, newEntry, newestFirst, statusOf, totalOf } from "../lib/orders.js";
+import { addEvents, addView, createdAt, forgetEvents, hasEnded, isWhole, lacksEvents, linesOf, newEntry, newestFirst, statusOf, totalOf } from "../lib/orders.js";
 import { CALLED_OFF, LONG_WAY } from "./recorded.js";
 
 const ID = LONG_WAY[0].subject;
@@ -44,4 +44,11 @@ test("an order that has ended needs no events, one under way does", () => {
 test("the newest order comes first", () => {
   const ids = ["01a2-1", "01a2-3", "01a2-2"].map(newEntry);
   assert.deepEqual(newestFirst(ids).map((entry) => entry.id), ["01a2-3", "01a2-2", "01a2-1"]);
+});
+
+test("an order whose events are forgotten stands where the API says until all of them are known again", () => {
+  const entry = forgetEvents(addView(addEvents(newEntry(ID), LONG_WAY.slice(0, 12)), { ...VIEW, status: "completed", version: 9 }));
+  assert.deepEqual([statusOf(entry), isWhole(entry), entry.events.length], ["completed", false, 0]);
+  assert.equal(statusOf(addEvents(entry, LONG_WAY.slice(5, 12))), "completed", "what is known from the middle on tells nothing");
+  assert.equal(statusOf(addEvents(entry, LONG_WAY.slice(0, 12))), "in_delivery");
 });

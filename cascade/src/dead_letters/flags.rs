@@ -5,8 +5,9 @@ use kit::Position;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    form::{Form, Sure},
-    operator::{Access, name, position},
+    desk::OperatorFlags,
+    form::Sure,
+    operator::{name, position},
     selection::Selection,
 };
 
@@ -27,10 +28,7 @@ pub(crate) struct DeadLettersFlags {
     pub(super) action: Action,
 
     #[command(flatten)]
-    pub(super) form: Form,
-
-    #[command(flatten)]
-    pub(super) access: Access,
+    pub(super) operator: OperatorFlags,
 }
 
 /// What can be done.

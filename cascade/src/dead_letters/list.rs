@@ -65,7 +65,7 @@ fn row(desk: &Desk, item: &Item, listed: State) -> [String; 6] {
     let state = if listed == State::All { format!("{}: ", item.state) } else { String::new() };
     [
         item.position.to_string(),
-        desk.when.distance(item.given_up_at.0),
+        desk.when().distance(item.given_up_at.0),
         item.attempts.to_string(),
         printable(own.unwrap_or(ty)),
         lane(&item.lane),

@@ -52,7 +52,7 @@ pub(super) fn no_such_letter(error: anyhow::Error, name: &str, position: Positio
 }
 
 fn draw(desk: &Desk, name: &str, letter: &Letter) -> String {
-    let (form, when, position) = (desk.form, &desk.when, letter.position);
+    let (form, when, position) = (desk.form, &desk.when(), letter.position);
     let attempt = |tried: &Tried| format!("{}  {}", when.moment(tried.at.0), with_status(tried.status, &tried.reason));
     let attempts = match &letter.last_attempts {
         kept if kept.is_empty() => None,

@@ -5,11 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueHint};
 use kit::Position;
 
-use crate::{
-    form::Form,
-    operator::{Access, position},
-    selection::event_type,
-};
+use crate::{desk::OperatorFlags, operator::position, selection::event_type};
 
 /// Stands at the end of the help.
 pub(crate) const HELP: &str = "\
@@ -28,10 +24,7 @@ pub(crate) struct EventsFlags {
     pub(super) action: Action,
 
     #[command(flatten)]
-    pub(super) form: Form,
-
-    #[command(flatten)]
-    pub(super) access: Access,
+    pub(super) operator: OperatorFlags,
 }
 
 /// What can be done.

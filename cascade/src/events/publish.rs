@@ -5,7 +5,7 @@ use std::{fs::File, io::Read, path::Path};
 
 use anyhow::{Context, anyhow, bail};
 use axum::http::Method;
-use kit::{Environment, Position, envelope::BATCH_JSON};
+use kit::{Position, envelope::BATCH_JSON};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -24,8 +24,8 @@ const BATCH_EVENTS_MAX: usize = 1_000;
 const BATCH_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Publishes it.
-pub(super) fn run(flags: &EventsFlags, environment: &Environment, file: &Path) -> anyhow::Result<()> {
-    if flags.access.token_file.is_none() {
+pub(super) fn run(flags: &EventsFlags, file: &Path) -> anyhow::Result<()> {
+    if flags.operator.access.token_file.is_none() {
         // The secret says that an operator asks, and an operator publishes nothing: each event says whose it is.
         let said = "publishing takes --token-file, with a token that may publish: `cascade tokens create NAME --publish-as … --publish …`";
         return Err(WrongUsage(String::from(said)).into());
@@ -35,8 +35,8 @@ pub(super) fn run(flags: &EventsFlags, environment: &Environment, file: &Path) -
     if events.is_empty() {
         bail!("{} holds no event", name_of(file));
     }
-    let shop = flags.access.shop(environment)?;
-    block_on(publish(&shop, flags.form, &events))
+    let desk = flags.operator.desk()?;
+    block_on(publish(&desk.shop, desk.form, &events))
 }
 
 /// An event of the file, and the line on which it begins.

@@ -1,5 +1,8 @@
 //! What `cascade subscriptions` takes.
 
+/// Changing one, field by field.
+mod set;
+
 use std::path::PathBuf;
 
 use axum::http::HeaderValue;
@@ -8,10 +11,12 @@ use kit::{Position, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    form::{Form, Sure},
-    operator::{Access, Condition, name, position},
+    desk::OperatorFlags,
+    form::Sure,
+    operator::{Condition, name, position},
     selection::Selection,
 };
+pub(super) use set::Set;
 
 /// Stands at the end of the help.
 pub(crate) const HELP: &str = "\
@@ -19,6 +24,7 @@ Examples:
   cascade subscriptions list
   cascade subscriptions show loyalty
   cascade subscriptions apply loyalty loyalty.json > loyalty.secret
+  cascade subscriptions set loyalty --batch-events 10 --retry-attempts 5 --dry-run
   cascade subscriptions seek loyalty 2026-01-31T12:00:00Z --dry-run
   cascade subscriptions replay loyalty --from 42 --to 99 --rate 50
 
@@ -32,10 +38,7 @@ pub(crate) struct SubscriptionsFlags {
     pub(super) action: Action,
 
     #[command(flatten)]
-    pub(super) form: Form,
-
-    #[command(flatten)]
-    pub(super) access: Access,
+    pub(super) operator: OperatorFlags,
 }
 
 /// What can be done.
@@ -51,6 +54,8 @@ pub(super) enum Action {
     },
     /// Register or change one as a file says. Its secret, if it gets one, is printed this once.
     Apply(Apply),
+    /// Change what one asks for where it stands, and say what was before. Its service may undo that with a higher revision.
+    Set(Box<Set>),
     /// Deliver nothing to it until it is resumed.
     Pause {
         /// Its name.

@@ -66,7 +66,7 @@ fn row(desk: &Desk, one: &Subscription) -> [String; 8] {
     let status = &one.status;
     let error = status.last_error.as_ref().map_or_else(
         || String::from("-"),
-        |error| format!("{}: {}", desk.when.distance(error.at.0), printable(&with_status(error.status, &error.reason))),
+        |error| format!("{}: {}", desk.when().distance(error.at.0), printable(&with_status(error.status, &error.reason))),
     );
     let oldest = status.lag_s.map_or_else(|| String::from("-"), span);
     let counts = [status.lanes_blocked, status.lanes_parked, status.dead_letters].map(|count| count.to_string());

@@ -96,12 +96,12 @@ pub(super) async fn run(desk: &Desk, action: &Replays) -> anyhow::Result<()> {
 fn row(desk: &Desk, one: &Shown) -> [String; 6] {
     let places = [one.from, one.to, one.read_up_to].map(|position| position.to_string());
     let [from, to, read] = places;
-    [printable(&one.id), printable(&one.state), from, to, read, desk.when.distance(one.created_at.0)]
+    [printable(&one.id), printable(&one.state), from, to, read, desk.when().distance(one.created_at.0)]
 }
 
 fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
     let one: Shown = answer.read()?;
-    let (form, when) = (desk.form, &desk.when);
+    let (form, when) = (desk.form, &desk.when());
     let filters = one.filters.iter().map(Value::to_string).collect::<Vec<_>>().join("\n");
     let failed = one.failed.iter().take(FAILED_SHOWN_MAX).map(Position::to_string).collect::<Vec<_>>().join(", ");
     let more =

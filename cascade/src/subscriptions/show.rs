@@ -111,7 +111,7 @@ pub(super) async fn run(desk: &Desk, name: &str) -> anyhow::Result<()> {
 /// A subscription for people.
 pub(super) fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
     let one: Subscription = answer.read()?;
-    let (form, when) = (desk.form, &desk.when);
+    let (form, when) = (desk.form, &desk.when());
     let (status, place) = (&one.status.brief, &one.status);
     let state = form.mood(mood(&status.state), &printable(&status.state));
     let error = status.last_error.as_ref();
@@ -168,7 +168,7 @@ pub(super) fn draw(desk: &Desk, answer: &Answer) -> anyhow::Result<String> {
 }
 
 fn asks_for(desk: &Desk, one: &Subscription, etag: Option<String>) -> String {
-    let (when, security) = (&desk.when, &one.security);
+    let (when, security) = (&desk.when(), &one.security);
     let json = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let pairs = |map: &Map<String, Value>| {
         let pairs = map.iter().filter(|(_, value)| !value.is_null()).map(|(name, value)| format!("{name} {}", json(value)));

@@ -126,6 +126,12 @@ impl Browser {
         self.page.goto(url).await.unwrap();
     }
 
+    /// Runs a script in each page that is opened from now on, before the page's own.
+    pub(crate) async fn prepare(&self, script: &str) {
+        let parameters = json!({ "source": script });
+        self.post("goog/cdp/execute", &json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument", "params": parameters })).await;
+    }
+
     /// Asks the shop's API as the page would, with the page's session; gives the status and the body.
     pub(crate) async fn fetch(&self, path: &str) -> (u64, Value) {
         let script = "const [path, done] = arguments;
@@ -178,8 +184,15 @@ impl Browser {
         )
         .await;
         self.run(&format!("{source}; window.axe = axe")).await;
-        let script = "const [done] = arguments; axe.run().then(({ violations }) => done(violations.flatMap(({ id, nodes }) =>
-            nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`))))";
+        // What comes while it looks, such as an event's line, is there at once.
+        let script = "const [done] = arguments;
+            const still = new CSSStyleSheet();
+            still.replaceSync('*, *::before, *::after { animation: none !important; transition: none !important }');
+            document.adoptedStyleSheets = [still];
+            axe.run().then(({ violations }) => {
+                document.adoptedStyleSheets = [];
+                done(violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.target.join(' ')}: ${node.failureSummary}`)));
+            })";
         let found = self.page.execute_async(script, Vec::new()).await.unwrap();
         found.as_array().unwrap().iter().map(Value::to_string).collect()
     }

@@ -74,14 +74,19 @@ impl de::Visitor<'_> for PositionVisitor {
     type Value = Position;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a position: a whole number, as a text")
+        f.write_str("a position: a whole number from 0, as a text")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Position, E> {
-        text.parse().map(Position).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+        // Digits alone: the parser would take a sign too.
+        let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        digits.and_then(|digits| digits.parse().ok()).map(Position).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
     }
 
     fn visit_i64<E: de::Error>(self, number: i64) -> Result<Position, E> {
+        if number < 0 {
+            return Err(E::invalid_value(de::Unexpected::Signed(number), &self));
+        }
         Ok(Position(number))
     }
 
@@ -147,12 +152,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_is_written_as_a_text_and_read_as_a_number_too() {
+    fn a_position_is_written_as_a_text_and_read_as_a_number_too_and_is_never_below_zero() {
         assert_eq!(serde_json::to_string(&Position(i64::MAX)).unwrap(), r#""9223372036854775807""#);
-        for (json, expected) in [(r#""12""#, Some(12)), ("12", Some(12)), (r#""-1""#, Some(-1)), ("-1", Some(-1))] {
-            assert_eq!(serde_json::from_str(json).ok(), expected.map(Position), "{json}");
+        for (json, expected) in [(r#""12""#, 12), ("12", 12), (r#""0""#, 0), ("0", 0)] {
+            assert_eq!(serde_json::from_str::<Position>(json).unwrap(), Position(expected), "{json}");
         }
-        for bad in [r#""""#, r#""12 ""#, r#""1e3""#, "1.0", "9223372036854775808", "null", "true"] {
+        for bad in [r#""-1""#, "-1", r#""+1""#, r#""""#, r#""12 ""#, r#""1e3""#, "1.0", "9223372036854775808", "null", "true"] {
             assert!(serde_json::from_str::<Position>(bad).is_err(), "{bad}");
         }
     }

@@ -7,7 +7,7 @@ pub(crate) mod caller;
 pub(crate) mod publish;
 
 /// Reading the log.
-mod events;
+pub(crate) mod events;
 
 /// Registering subscriptions, and how they stand.
 mod subscriptions;

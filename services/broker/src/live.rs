@@ -43,7 +43,11 @@ use kit::{
 };
 use serde::Deserialize;
 
-use crate::{Shared, engine::LogEngine, http::caller::Caller};
+use crate::{
+    Shared,
+    engine::LogEngine,
+    http::{caller::Caller, events},
+};
 use notice::Ending;
 use reader::Reader;
 use stream::Stream;
@@ -134,6 +138,7 @@ pub(crate) async fn live(
     let gate = gate.ok_or_else(Problem::internal)?;
     let headers = request.headers();
     let asked = start::asked(headers, query.after.as_deref())?;
+    events::check_length(query.subject.as_deref())?;
     let view = View::choose(shared.engine.as_ref(), &caller, &gate, query.subject, query.share.as_deref()).await?;
     if !is_same_origin(headers, header_text(headers, "host").unwrap_or_default(), remote.scheme) {
         return Err(Problem::forbidden("streams for pages of other sites are not opened"));

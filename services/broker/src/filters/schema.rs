@@ -40,10 +40,14 @@ impl JsonSchema for Filter {
             "additionalProperties": text,
         });
         let filters = json_schema!({"type": "array", "minItems": 1, "maxItems": CLAUSES_MAX, "items": filter});
-        json_schema!({
-            "description": "A condition on an event, with one dialect. Filters nest at most 8 deep.",
-            "type": "object", "minProperties": 1, "maxProperties": 1, "additionalProperties": false,
-            "properties": {"exact": texts, "prefix": texts, "suffix": texts, "all": filters, "any": filters, "not": filter},
-        })
+        // A form for each dialect, not one object with at most one of six properties: whoever makes values by schemas finds the former.
+        let dialects = [("exact", &texts), ("prefix", &texts), ("suffix", &texts), ("all", &filters), ("any", &filters), ("not", &filter)];
+        let forms: Vec<_> = dialects
+            .into_iter()
+            .map(|(name, inner)| {
+                json_schema!({"type": "object", "required": [name], "properties": {name: inner}, "additionalProperties": false})
+            })
+            .collect();
+        json_schema!({"description": "A condition on an event, with one dialect. Filters nest at most 8 deep.", "oneOf": forms})
     }
 }

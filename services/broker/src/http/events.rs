@@ -64,6 +64,7 @@ pub(super) async fn read(
     Query(query): Query<ReadQuery>,
 ) -> Result<Response, Problem> {
     let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
+    check_length(query.subject.as_deref())?;
     let page = match (&query.source, &query.id) {
         (None, None) => reader.read(&query).await?,
         (Some(source), Some(id)) => {
@@ -109,6 +110,14 @@ pub(super) async fn read_subject(
     let reader = Reader { shared: &shared, caller: &caller, gate: gate.as_deref().ok_or_else(Problem::internal)? };
     let page = reader.read(&ReadQuery { subject: Some(subject), ..query }).await?;
     Ok(no_store(Json(page)))
+}
+
+/// A subject that is asked for must be one that an event can have.
+pub(crate) fn check_length(subject: Option<&str>) -> Result<(), Problem> {
+    match subject.map(str::len) {
+        None | Some(1..=ATTRIBUTE_BYTES_MAX) => Ok(()),
+        Some(_) => Err(invalid("subject", &format!("`subject` must have 1 to {ATTRIBUTE_BYTES_MAX} bytes"))),
+    }
 }
 
 fn invalid(field: &'static str, detail: &str) -> Problem {

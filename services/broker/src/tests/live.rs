@@ -26,6 +26,9 @@ mod socket;
 /// As server-sent events, while time is paused.
 mod sent;
 
+/// How many are open, and why others were closed.
+mod counted;
+
 /// An event of `owner`.
 fn of(id: &str, subject: &str, owner: &str) -> Envelope {
     Envelope { owner: Some(owner.into()), ..event("/tester", id, subject) }

@@ -81,9 +81,9 @@ fn choice() -> Value {
     object(
         &[],
         &json!({
-            "positions": or_null(&json!({"type": "array", "maxItems": LOOK_MAX, "items": position})),
+            "positions": or_null(&json!({"type": "array", "minItems": 1, "maxItems": LOOK_MAX, "items": position})),
             "lane": {"type": ["string", "null"], "description": "Those of this order."},
-            "statuses": or_null(&json!({"type": "array", "items": status, "description": "With one of these last statuses; null is no answer."})),
+            "statuses": or_null(&json!({"type": "array", "minItems": 1, "items": status, "description": "With one of these last statuses; null is no answer."})),
             "types": types(),
             "filters": filters(),
             "after": or_null(&position),

@@ -95,11 +95,8 @@ fn publishing(api: &mut Api) {
         "specversion": "1.0", "id": "1", "source": "/loyalty", "type": "loyalty.PointsEarned.v1", "subject": "member-7",
         "data": {"points": 12},
     });
-    let attribute = |name, says, is_long: bool| Input {
-        name,
-        says,
-        schema: json!({"type": "string", "minLength": 1, "maxLength": if is_long { ATTRIBUTE_BYTES_MAX } else { 64 }}),
-    };
+    // Without limits: they hold in binary mode alone, in which alone these headers are read.
+    let attribute = |name, says| Input { name, says, schema: json!({"type": "string"}) };
     let publish = Operation::new(("post", "/api/events"), "publishEvents", "Publishes one event or a batch of them").says(
         "In each of the three modes of the CloudEvents HTTP protocol binding 1.0.2: structured and batch by the media type; binary where the \
          attributes stand in headers `ce-…`, percent-encoded, and the body is the data. All of them are on disk when it is answered with 202. \
@@ -113,10 +110,10 @@ fn publishing(api: &mut Api) {
             .takes_what(BATCH_JSON, batch(), vec![json!([example])])
             .takes_what("application/json", json!({"description": "Binary mode: the data, with the attributes in headers."}), vec![])
             .takes_nothing_too()
-            .with_header(&attribute("ce-specversion", "Binary mode: `1.0`.", false))
-            .with_header(&attribute("ce-id", "Binary mode: the event's `id`.", true))
-            .with_header(&attribute("ce-source", "Binary mode: the event's `source`.", true))
-            .with_header(&attribute("ce-type", "Binary mode: the event's `type`.", true))
+            .with_header(&attribute("ce-specversion", "Binary mode: `1.0`. Not read in another mode."))
+            .with_header(&attribute("ce-id", "Binary mode: the event's `id`, at most 1,024 bytes. Not read in another mode."))
+            .with_header(&attribute("ce-source", "Binary mode: the event's `source`, at most 1,024 bytes. Not read in another mode."))
+            .with_header(&attribute("ce-type", "Binary mode: the event's `type`, at most 1,024 bytes. Not read in another mode."))
             .answers::<Published>(202, "Where each event of the request stands, in its order.")
             .such_as(json!({"results": [{"position": "12", "duplicate": false}]}))
             .problems(400, &["invalid_header", "too_deep"])

@@ -161,6 +161,23 @@ async fn whoever_reads_on_from_before_the_beginning_of_the_log_is_told_that_it_i
 }
 
 #[tokio::test]
+async fn a_subject_that_no_event_can_have_is_refused() {
+    let shop = shop().await;
+    shop.append(&[("1", "o-1", "ann", TYPE)]).await;
+    let (too_long, longest) = ("s".repeat(1_025), "s".repeat(1_024));
+    for who in [OPERATOR, Who::Guest("ann")] {
+        for path in ["/api/events", "/api/live"] {
+            for subject in ["", &too_long] {
+                let (status, body) = shop.get(who, &format!("{path}?subject={subject}")).await;
+                let expected = (StatusCode::BAD_REQUEST, &json!("invalid_query"), &json!("subject"));
+                assert_eq!((status, &body["code"], &body["field"]), expected, "{path}");
+            }
+        }
+    }
+    assert_eq!(shop.get(OPERATOR, &format!("/api/events?subject={longest}")).await.0, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn a_partition_key_is_the_lane_and_the_subject_is_still_found() {
     let shop = shop().await;
     let with_key = |id: &str, subject: &str| {

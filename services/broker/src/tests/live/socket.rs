@@ -16,7 +16,7 @@ use super::{
 use crate::tests::{network::within, shop};
 
 /// `count` events of ann, each with about `bytes` of data, from number `first` on.
-fn anns(first: usize, count: usize, bytes: usize) -> Vec<kit::Envelope> {
+pub(super) fn anns(first: usize, count: usize, bytes: usize) -> Vec<kit::Envelope> {
     let data = serde_json::value::to_raw_value(&"x".repeat(bytes)).unwrap();
     (first..first + count).map(|number| kit::Envelope { data: Some(data.clone()), ..of(&number.to_string(), "o-1", "ann") }).collect()
 }
