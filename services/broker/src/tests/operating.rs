@@ -316,7 +316,9 @@ async fn an_audit_that_takes_long_is_gone_on_with_where_it_was_left() {
     // What happens meanwhile is for another audit.
     shop.broker.publisher().publish(&[numbered("new", 1)]).await.unwrap();
     wait_until(|| status(&shop.broker).floor == Position(2_501)).await;
-    for (path, code) in [(path(999), 409), ("/api/subscriptions/other/audit?after=1000".to_owned(), 404), (path(-1), 400), (path(2_000), 409)] {
+    for (path, code) in
+        [(path(999), 409), ("/api/subscriptions/other/audit?after=1000".to_owned(), 404), (path(-1), 400), (path(2_000), 409)]
+    {
         let (status, body) = shop.get(OPERATOR, &path).await;
         assert_eq!(status.as_u16(), code, "{path} {body}");
     }
