@@ -19,6 +19,9 @@ use crate::{
     sink::{networks::Networks, outward::Rules},
 };
 
+/// A subscriber that was away.
+mod catching_up;
+
 /// From publishing to a subscriber.
 mod delivery;
 
