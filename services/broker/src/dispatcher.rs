@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use crate::{
     engine::{EngineError, LogEngine, weigh},
     keeping::Keeping,
-    lanes::{DeliveryId, Lane, Lanes, Step, Tuning},
+    lanes::{Delivery, DeliveryId, Lane, Lanes, Step, Tuning},
     sink::{Manner, Target},
     subscriptions::{stored::Stored, wanted::Wanted},
     verdict::{Fault, Verdict, judge},
@@ -57,7 +57,9 @@ const SEEK_EVENTS_MAX: usize = 64;
 /// The pause after the engine failed.
 const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
-type Flying = FuturesUnordered<BoxFuture<'static, (DeliveryId, Vec<Position>, Verdict)>>;
+type Flying = FuturesUnordered<BoxFuture<'static, Landed>>;
+/// A delivery that has ended: its events could not be read, or this was the answer.
+type Landed = (DeliveryId, Vec<Position>, Result<Verdict, EngineError>);
 
 pub(crate) struct Dispatcher {
     /// The subscription.
@@ -119,11 +121,11 @@ impl Dispatcher {
                     Some(instruction) => if !self.obey(&mut run, instruction).await { return },
                     None => break,
                 },
-                Some(done) = run.flying.next(), if !run.flying.is_empty() => {
-                    self.finish(&mut run, done);
+                Some(landed) = run.flying.next(), if !run.flying.is_empty() => {
+                    self.land(&mut run, landed).await;
                     // Others may have ended at the same time; what they free can go in one batch.
-                    while let Some(Some(done)) = run.flying.next().now_or_never() {
-                        self.finish(&mut run, done);
+                    while let Some(Some(landed)) = run.flying.next().now_or_never() {
+                        self.land(&mut run, landed).await;
                     }
                 }
                 saved = run.saving.ended() => self.saved(&mut run, saved),
@@ -217,28 +219,7 @@ impl Dispatcher {
                     if let Some(pace) = &mut run.pace {
                         pace.spend(delivery.events.len());
                     }
-                    let mut events = Vec::with_capacity(delivery.events.len());
-                    // Told with the delivery: what the log has lost by now is never sent again, not even from memory.
-                    let log_first = self.engine.bounds().first;
-                    for position in &delivery.events {
-                        match self.find(&run.content, *position, log_first).await {
-                            Ok(event) => events.push(event),
-                            Err(error) => {
-                                let reason = error.to_string().into();
-                                let fault = Fault { status: None, reason, retry_after_s: None, answer: None };
-                                self.finish(run, (delivery.id, delivery.events, Verdict::Busy(fault)));
-                                self.bear(run, error).await;
-                                return true;
-                            }
-                        }
-                    }
-                    let replay = self.replay.as_ref().map(|replay| replay.id.clone());
-                    let manner = Manner { subscription: self.name.clone(), attempt: delivery.attempt, log_first, replay };
-                    let (target, id) = (target.clone(), delivery.id);
-                    run.flying.push(Box::pin(async move {
-                        let verdict = judge(target.deliver(&events, &manner).await, events.len());
-                        (id, delivery.events, verdict)
-                    }));
+                    run.flying.push(Box::pin(self.deliver(target, delivery, &run.content)));
                 }
             }
         }
@@ -265,18 +246,40 @@ impl Dispatcher {
         }
     }
 
-    async fn find(&self, content: &BTreeMap<Position, Recorded>, position: Position, log_first: Position) -> Result<Recorded, EngineError> {
-        if position < log_first {
-            return Err(EngineError::Trimmed { first: log_first });
+    /// Sends what is in memory, or else in the log.
+    fn deliver(&self, target: &Target, delivery: Delivery, content: &BTreeMap<Position, Recorded>) -> impl Future<Output = Landed> + use<> {
+        let Delivery { id, events: positions, attempt } = delivery;
+        let (engine, target) = (self.engine.clone(), target.clone());
+        let (subscription, replay) = (self.name.clone(), self.replay.as_ref().map(|replay| replay.id.clone()));
+        let known: Vec<_> = positions.iter().filter_map(|position| content.get(position)).cloned().collect();
+        async move {
+            let verdict = async {
+                let events = if known.len() == positions.len() { known } else { read_each(engine.as_ref(), &positions).await? };
+                // Told with the delivery: what the log has lost by now is never sent again, not even from memory.
+                let log_first = engine.bounds().first;
+                if events.iter().any(|event| event.position < log_first) {
+                    return Err(EngineError::Trimmed { first: log_first });
+                }
+                let manner = Manner { subscription, attempt, log_first, replay };
+                Ok(judge(target.deliver(&events, &manner).await, events.len()))
+            };
+            let verdict = verdict.await;
+            (id, positions, verdict)
         }
-        if let Some(event) = content.get(&position) {
-            return Ok(event.clone());
-        }
-        let found = self.engine.read_one(position).await?;
-        found.ok_or_else(|| EngineError::Failed(format!("the log has no event at {position}")))
     }
 
-    fn finish(&self, run: &mut Run, (id, positions, verdict): (DeliveryId, Vec<Position>, Verdict)) {
+    async fn land(&self, run: &mut Run, (id, positions, verdict): Landed) {
+        match verdict {
+            Ok(verdict) => self.finish(run, id, &positions, verdict),
+            Err(error) => {
+                let fault = Fault { status: None, reason: error.to_string().into(), retry_after_s: None, answer: None };
+                self.finish(run, id, &positions, Verdict::Busy(fault));
+                self.bear(run, error).await;
+            }
+        }
+    }
+
+    fn finish(&self, run: &mut Run, id: DeliveryId, positions: &[Position], verdict: Verdict) {
         let now = self.environment.clock.now();
         if let Some(fault) = (0..positions.len()).find_map(|index| verdict.fault_of(index)) {
             let reason = fault.reason.as_str();
@@ -290,8 +293,8 @@ impl Dispatcher {
             tracing::warn!(subscription = self.name, error = ?run.last_error, "an event became a dead letter");
         }
         for position in positions {
-            if !run.lanes.is_open(position) {
-                run.content.remove(&position);
+            if !run.lanes.is_open(*position) {
+                run.content.remove(position);
             }
         }
         // Lanes that were set aside leave events behind.
@@ -349,6 +352,17 @@ impl Dispatcher {
 
 /// How many deliveries of the largest size fit into the window.
 const WINDOW_BATCHES: usize = 16;
+
+/// The events at `positions`. Others may do something in between: what is in no memory is not urgent.
+async fn read_each(engine: &dyn LogEngine, positions: &[Position]) -> Result<Vec<Recorded>, EngineError> {
+    let mut events = Vec::with_capacity(positions.len());
+    for position in positions {
+        let event = engine.read_one(*position).await?;
+        events.push(event.ok_or_else(|| EngineError::Failed(format!("the log has no event at {position}")))?);
+        tokio::task::yield_now().await;
+    }
+    Ok(events)
+}
 
 /// The limits of a subscription that asks for `wanted`.
 fn tuning(wanted: &Wanted) -> Tuning {

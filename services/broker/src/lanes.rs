@@ -195,7 +195,7 @@ impl Lanes {
         }
         self.firsts.insert((row.first, row.lane.clone()));
         let state = LaneState {
-            aside: Some(Aside { first: row.first, is_parked: row.is_parked }),
+            aside: Some(Aside { first: row.first, weight: 0, is_parked: row.is_parked }),
             failures: row.failures,
             history: row.history.in_memory(),
             is_alone: row.failures > 0,

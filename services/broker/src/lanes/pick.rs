@@ -117,7 +117,7 @@ impl Lanes {
         let mut tries = 0;
         for (_, lane) in &events {
             if let Some(state) = self.lanes.get_mut(lane) {
-                state.in_flight += 1;
+                state.send_next();
                 tries = state.tries().max(tries);
             }
             self.list_family(lane);

@@ -109,7 +109,7 @@ impl Lanes {
     pub(super) fn move_first(&mut self, lane: &Lane, first: Position) {
         let Some(aside) = self.lanes.get_mut(lane).and_then(|state| state.aside.as_mut()) else { return };
         self.firsts.remove(&(aside.first, lane.clone()));
-        aside.first = first;
+        (aside.first, aside.weight) = (first, 0);
         self.firsts.insert((first, lane.clone()));
         self.unsaved(lane);
     }

@@ -1,6 +1,6 @@
 //! Learns from answers: acknowledges, retries, sets aside, and gives up.
 
-use std::{borrow::Cow, collections::VecDeque};
+use std::borrow::Cow;
 
 use kit::{Position, Timestamp};
 
@@ -16,6 +16,10 @@ const RETRY_AFTER_S_MAX: u32 = 3_600;
 const POSTPONEMENTS_UNTIL_ASIDE: u16 = 10;
 /// The longest that a lane waits because there was no room for its event, unless the endpoint asks for a longer time.
 const POSTPONE_MS_MAX: u64 = 2_000;
+/// Retries that are this far off, in milliseconds, go with those of other lanes.
+const TOGETHER_FROM_MS: u64 = 1_000;
+/// Those of so many milliseconds go together.
+const TOGETHER_MS: u64 = 10;
 
 /// How many tries of one event are kept: the first and the last ones.
 const ATTEMPTS_KEPT: usize = 10;
@@ -173,15 +177,18 @@ impl Lanes {
         }
         state.is_proven = true;
         let backoff_ms = jitter(backoff_ms(tuning.backoff_ms, state.failures, tuning.backoff_ms_max));
-        state.next_at = now.plus_ms(backoff_ms.max(asked_ms(fault)));
+        state.next_at = together(now, backoff_ms.max(asked_ms(fault)));
         let (failures, first) = (state.failures, state.aside.as_ref().map(|aside| aside.first));
         if let Some(first) = first {
-            // It is found again in the log when its turn comes.
-            state.queue = VecDeque::new();
+            // Whatever waits behind it is found again in the log.
+            let event = std::mem::take(&mut state.queue).front().copied();
             if first == position {
                 self.mark_stale(lane);
             } else {
                 self.move_first(lane, position);
+            }
+            if let Some((aside, event)) = self.lanes.get_mut(lane).and_then(|state| state.aside.as_mut()).zip(event) {
+                aside.know(event);
             }
             self.list(lane);
         } else if !lane.is_apart() && (failures >= tuning.failures_until_aside || self.is_crowded()) {
@@ -229,8 +236,9 @@ impl Lanes {
     pub(super) fn set_aside(&mut self, lane: &Lane) {
         let Some(state) = self.lanes.get_mut(lane).filter(|_| !lane.is_apart()) else { return };
         if state.aside.is_none() {
-            let Some((first, _)) = state.queue.front().copied() else { return };
-            state.aside = Some(Aside { first, is_parked: false });
+            let Some(event) = state.queue.front().copied() else { return };
+            let first = event.0;
+            state.aside = Some(Aside::at(event));
             let covered: Vec<_> = state.queue.iter().map(|(position, _)| *position).collect();
             state.queue.truncate(usize::from(state.in_flight));
             state.queue.shrink_to_fit();
@@ -272,6 +280,14 @@ impl Lanes {
         }
         self.yield_room(lane, |state| state.postponements >= POSTPONEMENTS_UNTIL_ASIDE);
     }
+}
+
+/// The time after `delay_ms`. A retry that is far off comes a little later than that, with those of other lanes: thousands of lanes that
+/// fail would else be a delivery of one event in every millisecond, and the others would notice.
+fn together(now: Timestamp, delay_ms: u64) -> Timestamp {
+    let at = now.plus_ms(delay_ms);
+    let past_ms = u64::try_from(at.as_ms()).unwrap_or(0) % TOGETHER_MS;
+    if delay_ms < TOGETHER_FROM_MS || past_ms == 0 { at } else { at.plus_ms(TOGETHER_MS - past_ms) }
 }
 
 pub(super) fn backoff_ms(first_ms: u64, failures: u32, max_ms: u64) -> u64 {

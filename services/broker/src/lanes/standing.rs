@@ -66,7 +66,7 @@ impl Lanes {
             None => {}
         }
         let Some(state) = self.lanes.get(&lane) else { return self.unknown(position) };
-        let first = state.queue.front().map(|(first, _)| *first);
+        let first = state.first();
         match (&state.aside, first) {
             (Some(aside), _) if position < aside.first => Standing::Settled,
             (Some(aside), _) if aside.is_parked => Standing::Parked { by: aside.first },

@@ -40,7 +40,10 @@ pub(super) struct Listed {
 
 #[derive(Debug)]
 pub(super) struct Aside {
+    /// Everything of it before this is settled.
     pub(super) first: Position,
+    /// How many bytes heavy its next event is, when that is known to stand at `first`; otherwise 0, and it is to be found in the log.
+    pub(super) weight: u32,
     pub(super) is_parked: bool,
 }
 
@@ -99,7 +102,20 @@ impl Default for LaneState {
 impl LaneState {
     /// The next event that is not in flight.
     pub(super) fn next(&self) -> Option<(Position, usize)> {
-        self.queue.get(usize::from(self.in_flight)).copied()
+        let known = || self.aside.as_ref().filter(|_| self.queue.is_empty()).and_then(Aside::known);
+        self.queue.get(usize::from(self.in_flight)).copied().or_else(known)
+    }
+
+    /// Its first unsettled event, when that is known.
+    pub(super) fn first(&self) -> Option<Position> {
+        let known = || self.aside.as_ref().and_then(Aside::known);
+        self.queue.front().copied().or_else(known).map(|(first, _)| first)
+    }
+
+    /// The next event is on its way.
+    pub(super) fn send_next(&mut self) {
+        self.queue.extend(self.aside.as_ref().filter(|_| self.queue.is_empty()).and_then(Aside::known));
+        self.in_flight += 1;
     }
 
     pub(super) fn class(&self) -> Class {
@@ -124,6 +140,25 @@ impl LaneState {
     pub(super) fn forgive(&mut self) {
         (self.failures, self.suspicions, self.postponements, self.history) = (0, 0, 0, None);
         (self.is_alone, self.is_proven, self.next_at) = (false, false, AT_ONCE);
+    }
+}
+
+impl Aside {
+    /// Its next event, when it is known.
+    pub(super) fn known(&self) -> Option<(Position, usize)> {
+        (self.weight > 0).then(|| (self.first, usize::try_from(self.weight).unwrap_or(usize::MAX)))
+    }
+
+    /// Set aside with this next event.
+    pub(super) fn at(event: (Position, usize)) -> Self {
+        let mut aside = Self { first: event.0, weight: 0, is_parked: false };
+        aside.know(event);
+        aside
+    }
+
+    /// Its next event is this one.
+    pub(super) fn know(&mut self, (first, weight): (Position, usize)) {
+        (self.first, self.weight) = (first, u32::try_from(weight).unwrap_or(u32::MAX));
     }
 }
 
