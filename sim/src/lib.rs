@@ -193,6 +193,7 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
                     && store.are_all_relayed()
                     && store.has_no_dead_letters()
                     && store.are_replays_ended()
+                    && losses::are_all_applied(&store, &logged(&store)?)?
                     && partner.missing(&logged(&store)?).len() <= discarded(&store)? =>
             {
                 break;

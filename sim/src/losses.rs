@@ -260,6 +260,15 @@ fn unapplied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<Vec<(&'static 
     Ok(found)
 }
 
+/// Whether the services have applied all that they ask for of `log`. Where an answer was lost that may take as long as the broker waits
+/// for it.
+///
+/// # Errors
+/// When a service's store cannot be read.
+pub(crate) fn are_all_applied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<bool> {
+    Ok(unapplied(stores, log)?.is_empty())
+}
+
 /// The services of the shop, which must not lose any event of these types.
 fn required() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([(Orders::NAME, Orders::SUBSCRIBES), (Payments::NAME, Payments::SUBSCRIBES), (Deliveries::NAME, Deliveries::SUBSCRIBES)])

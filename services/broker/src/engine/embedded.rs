@@ -187,12 +187,15 @@ impl LogEngine for Embedded {
 
     fn read_one(&self, position: Position) -> BoxFuture<'_, Result<Option<Recorded>, EngineError>> {
         Box::pin(async move {
-            let first = self.view().bounds().first;
-            if position < first && position > Position::START {
-                return Err(EngineError::Trimmed { first });
-            }
+            let check = |first| if position < first && position > Position::START { Err(EngineError::Trimmed { first }) } else { Ok(()) };
+            check(self.view().bounds().first)?;
             let found = self.read_now(Scope::All, Position(position.0.saturating_sub(1)), 1)?;
-            Ok(found.into_iter().find(|one| one.position == position))
+            let found = found.into_iter().find(|one| one.position == position);
+            if found.is_none() {
+                // The first event of all may be gone before the view says so.
+                check(self.readers.read(|db| Ok::<_, ReadError>(store::trimmed(db)?.position))?.next())?;
+            }
+            Ok(found)
         })
     }
 

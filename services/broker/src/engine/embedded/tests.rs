@@ -129,6 +129,9 @@ async fn between_a_commit_and_its_news_a_reader_sees_no_hole_and_nothing_early()
             let from_start = engine.read_scope(scope, Position::START, 100).await.unwrap();
             assert_eq!((from_start.len(), from_start[0].position), (40, Position(61)), "{scope:?}");
         }
+        for gone in [1, 2, 60] {
+            assert_eq!(engine.read_one(Position(gone)).await.err(), Some(EngineError::Trimmed { first: Position(61) }), "{gone}");
+        }
         disk.go_on.notify_one();
     };
     let (trimmed, ()) = futures_util::join!(trimmed, look);
