@@ -6,11 +6,11 @@
 use kit::{Position, Timestamp};
 
 /// How many events are read at once meanwhile: what is done in one go keeps a processor.
-const PAGE_EVENTS: usize = 128;
+const PAGE_EVENTS: usize = 64;
 /// How much is done between two rests, in events that are read.
 const EFFORT_MAX: usize = 1_024;
 /// How much more work an event is that is delivered.
-const DELIVERED: usize = 8;
+const DELIVERED: usize = 16;
 /// How long a rest is, in milliseconds.
 const REST_MS: u64 = 2;
 /// It goes without rests while the log grows by more than one in so many of the events that are read: it must come to an end.
@@ -107,16 +107,16 @@ mod tests {
 
     #[test]
     fn it_rests_most_of_the_time_unless_there_is_nothing_to_deliver() {
-        let busy = pace(1, 700, 128).unwrap();
-        assert!((40..=64).contains(&busy), "{busy}");
-        let idle = pace(1, 200, 0).unwrap();
+        let busy = pace(1, 350, 64).unwrap();
+        assert!((20..=32).contains(&busy), "{busy}");
+        let idle = pace(1, 100, 0).unwrap();
         assert!(idle > 300, "{idle}");
     }
 
     #[test]
     fn however_fast_the_log_grows_it_catches_up() {
         for growth in [0, 10, 20, 30, 40, 50, 60, 80, 100, 120, 140, 160] {
-            assert!(pace(growth, 700, 128).is_some(), "{growth} in a millisecond");
+            assert!(pace(growth, 350, 64).is_some(), "{growth} in a millisecond");
         }
     }
 
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!((catch_up.rests_until(at(0)), catch_up.page_events(256, 64)), (None, 256));
         catch_up.observe(true, Position(200_000), Position(300_000));
         catch_up.spend((1_000, 1_000), Position(201_000), Position(300_100), at(5));
-        assert_eq!((catch_up.rests_until(at(5)), catch_up.page_events(256, 64)), (Some(at(7)), 128));
+        assert_eq!((catch_up.rests_until(at(5)), catch_up.page_events(256, 64)), (Some(at(7)), 64));
         assert_eq!((catch_up.rests_until(at(7)), catch_up.rests_until(at(2))), (None, None));
     }
 }
