@@ -193,8 +193,7 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
                     && store.are_all_relayed()
                     && store.has_no_dead_letters()
                     && store.are_replays_ended()
-                    && losses::are_all_applied(&store, &logged(&store)?)?
-                    && partner.missing(&logged(&store)?).len() <= discarded(&store)? =>
+                    && is_all_taken(&store, &partner)? =>
             {
                 break;
             }
@@ -240,6 +239,13 @@ fn run_in(seed: u64, folder: &Path) -> anyhow::Result<Report> {
         simulated_ms,
         trace,
     })
+}
+
+/// Whether everybody has what the log holds, but for what was given up for good. Where an answer was lost that may take as long as the broker
+/// waits for it.
+fn is_all_taken(store: &Stores, partner: &Partner) -> anyhow::Result<bool> {
+    let log = logged(store)?;
+    Ok(losses::unapplied(store, &log)?.is_empty() && partner.missing(&log).len() <= discarded(store)?)
 }
 
 fn logged(store: &Stores) -> anyhow::Result<Vec<Logged>> {

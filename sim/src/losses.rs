@@ -250,7 +250,10 @@ impl Witness {
 }
 
 /// What services of the shop ask for of `log` and have not applied, each with its service.
-fn unapplied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<Vec<(&'static str, String)>> {
+///
+/// # Errors
+/// When a service's store cannot be read.
+pub(crate) fn unapplied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<Vec<(&'static str, String)>> {
     let mut found = Vec::new();
     for (service, types) in required() {
         let wanted = log.iter().filter(|one| types.contains(&one.event.ty.as_str()));
@@ -258,15 +261,6 @@ fn unapplied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<Vec<(&'static 
         found.extend(stores.unapplied(service, wanted)?.into_iter().map(|one| (service, describe(one))));
     }
     Ok(found)
-}
-
-/// Whether the services have applied all that they ask for of `log`. Where an answer was lost that may take as long as the broker waits
-/// for it.
-///
-/// # Errors
-/// When a service's store cannot be read.
-pub(crate) fn are_all_applied(stores: &Stores, log: &[Logged]) -> rusqlite::Result<bool> {
-    Ok(unapplied(stores, log)?.is_empty())
 }
 
 /// The services of the shop, which must not lose any event of these types.

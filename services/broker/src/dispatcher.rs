@@ -122,10 +122,13 @@ impl Dispatcher {
                     None => break,
                 },
                 Some(landed) = run.flying.next(), if !run.flying.is_empty() => {
-                    self.land(&mut run, landed).await;
+                    let mut unread = self.land(&mut run, landed);
                     // Others may have ended at the same time; what they free can go in one batch.
                     while let Some(Some(landed)) = run.flying.next().now_or_never() {
-                        self.land(&mut run, landed).await;
+                        unread = self.land(&mut run, landed).or(unread);
+                    }
+                    if let Some(error) = unread {
+                        self.bear(&mut run, error).await;
                     }
                 }
                 saved = run.saving.ended() => self.saved(&mut run, saved),
@@ -268,15 +271,17 @@ impl Dispatcher {
         }
     }
 
-    async fn land(&self, run: &mut Run, (id, positions, verdict): Landed) {
-        match verdict {
-            Ok(verdict) => self.finish(run, id, &positions, verdict),
+    /// Answers why the events could not be read, if they could not: they wait, and nothing is held against them.
+    fn land(&self, run: &mut Run, (id, positions, verdict): Landed) -> Option<EngineError> {
+        let (verdict, unread) = match verdict {
+            Ok(verdict) => (verdict, None),
             Err(error) => {
-                let fault = Fault { status: None, reason: error.to_string().into(), retry_after_s: None, answer: None };
-                self.finish(run, id, &positions, Verdict::Busy(fault));
-                self.bear(run, error).await;
+                let reason = error.to_string().into();
+                (Verdict::Busy(Fault { status: None, reason, retry_after_s: None, answer: None }), Some(error))
             }
-        }
+        };
+        self.finish(run, id, &positions, verdict);
+        unread
     }
 
     fn finish(&self, run: &mut Run, id: DeliveryId, positions: &[Position], verdict: Verdict) {
@@ -350,9 +355,6 @@ impl Dispatcher {
     }
 }
 
-/// How many deliveries of the largest size fit into the window.
-const WINDOW_BATCHES: usize = 16;
-
 /// The events at `positions`. Others may do something in between: what is in no memory is not urgent.
 async fn read_each(engine: &dyn LogEngine, positions: &[Position]) -> Result<Vec<Recorded>, EngineError> {
     let mut events = Vec::with_capacity(positions.len());
@@ -363,6 +365,9 @@ async fn read_each(engine: &dyn LogEngine, positions: &[Position]) -> Result<Vec
     }
     Ok(events)
 }
+
+/// How many deliveries of the largest size fit into the window.
+const WINDOW_BATCHES: usize = 16;
 
 /// The limits of a subscription that asks for `wanted`.
 fn tuning(wanted: &Wanted) -> Tuning {

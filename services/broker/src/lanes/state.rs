@@ -102,20 +102,23 @@ impl Default for LaneState {
 impl LaneState {
     /// The next event that is not in flight.
     pub(super) fn next(&self) -> Option<(Position, usize)> {
-        let known = || self.aside.as_ref().filter(|_| self.queue.is_empty()).and_then(Aside::known);
-        self.queue.get(usize::from(self.in_flight)).copied().or_else(known)
+        self.queue.get(usize::from(self.in_flight)).copied().or_else(|| self.known_aside())
     }
 
     /// Its first unsettled event, when that is known.
     pub(super) fn first(&self) -> Option<Position> {
-        let known = || self.aside.as_ref().and_then(Aside::known);
-        self.queue.front().copied().or_else(known).map(|(first, _)| first)
+        self.queue.front().copied().or_else(|| self.known_aside()).map(|(first, _)| first)
     }
 
     /// The next event is on its way.
     pub(super) fn send_next(&mut self) {
-        self.queue.extend(self.aside.as_ref().filter(|_| self.queue.is_empty()).and_then(Aside::known));
+        self.queue.extend(self.known_aside());
         self.in_flight += 1;
+    }
+
+    /// The event that it was set aside with, or failed on since, unless that is in the queue.
+    fn known_aside(&self) -> Option<(Position, usize)> {
+        self.aside.as_ref().filter(|_| self.queue.is_empty()).and_then(Aside::known)
     }
 
     pub(super) fn class(&self) -> Class {

@@ -3,7 +3,7 @@
 use kit::{Position, Timestamp};
 
 use super::{
-    DeadLetter, Lanes, LetterState, OnExhausted, Row, Saved, Step, Tuning, Urgency,
+    DeadLetter, Lanes, LetterState, OnExhausted, Row, Saved, Standing, Step, Tuning, Urgency,
     model::{Temper, tuning},
 };
 use crate::verdict::{Fault, Outcome, Verdict};

@@ -141,6 +141,9 @@ fn retries_that_are_far_off_go_together_and_are_not_looked_for() {
         }
     }
     assert_eq!(lanes.set_aside_count(), 10_000);
+    assert!(matches!(lanes.standing(Position(7), "7"), Standing::Retrying { attempts: 10.., .. }));
+    lanes.offer(Position(10_001), "7", 400);
+    assert_eq!(lanes.standing(Position(10_001), "7"), Standing::Blocked { by: Position(7) });
     assert!(events > 8_000 && deliveries < events / 2, "{events} in {deliveries} deliveries");
 }
 
